@@ -12,6 +12,7 @@ from foundations.description.step import Step
 from training.checked_hooks import hooks_of
 from training.own_weights import OwnWeights
 from training.technique import Hooks, Training
+from training.without_effect import warn_of_zeros
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,6 +78,7 @@ class AllHooks:
 
     def start(self, training: Training, mask: Mask | None, step: Step) -> None:
         """Prepare a new training that starts from a mask, if there is one, and act at its first step."""
+        warn_of_zeros({name: hooks.hparams for name, hooks in self.by_name.items()})
         for hooks in self._each:
             hooks.before_mask()
         if mask is not None:

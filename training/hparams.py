@@ -165,6 +165,7 @@ class TechniquesHparams(Hparams):
         """Return the class for the techniques in `values["technique"]`. Raises: UsageError for an unknown one."""
         names = _listed(values.get("technique"))
         kinds = tuple(TECHNIQUES.find(name).hparams.group_for(values) for name in names)
+        _refuse_two_that_move(names, kinds)
         _refuse_shared_listed(names, kinds)
         return cast("type[Self]", _merged(kinds) if kinds else TechniquesHparams)
 
@@ -219,9 +220,8 @@ class TechniquesHparams(Hparams):
 
     @property
     def final_level(self) -> float | None:
-        """The prune fraction at the end of training, set by the last technique that sets one; else None."""
-        levels = [part.final_level for _, part in self.parts if part.final_level is not None]
-        return levels[-1] if levels else None
+        """The prune fraction at the end of training: the largest that a technique sets; None if none does."""
+        return max((part.final_level for _, part in self.parts if part.final_level is not None), default=None)
 
     def plugins(self) -> list[Plugin]:
         """Return the plug-ins that declare the techniques, and the plug-ins of other values."""
@@ -274,6 +274,12 @@ class TechniquesHparams(Hparams):
 
 def _listed(names: str | None) -> list[str]:
     return [name.strip() for name in (names or "").split(",") if name.strip()]
+
+
+def _refuse_two_that_move(techniques: list[str], kinds: tuple[type[TechniqueHparams], ...]) -> None:
+    moving = dict.fromkeys(name for name, kind in zip(techniques, kinds, strict=True) if kind.moves_mask)
+    if len(moving) > 1:
+        raise UsageError(f"{' and '.join(moving)} would each move the mask; choose one of them.", "technique")
 
 
 def _refuse_shared_listed(techniques: list[str], kinds: tuple[type[TechniqueHparams], ...]) -> None:

@@ -29,6 +29,7 @@ from pruning.scoring.score_statistics import Statistics
 from pruning.scoring.scoring import Scores
 from pruning.weights.left_out import UnprunedWarning, left_out
 from training.context import Context
+from training.without_effect import WithoutEffectWarning
 
 _SCORES_AGAIN = "The same command scores again from the start, and reuses what was complete."
 
@@ -71,12 +72,12 @@ def prune_part(
 
 @contextlib.contextmanager
 def saying_warnings(context: Context) -> Iterator[None]:
-    """Inside the block, report warnings of the pruning library in place of Python's warnings."""
+    """Inside the block, report warnings of pruning and of techniques in place of Python's warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
     for warning in caught:
-        if issubclass(warning.category, UnprunedWarning | TiesWarning | OutputsWarning):
+        if issubclass(warning.category, UnprunedWarning | TiesWarning | OutputsWarning | WithoutEffectWarning):
             context.reporter.say(f"Warning: {warning.message}")
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

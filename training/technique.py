@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 class TechniqueHparams(Hparams):
     """The hyperparameters of one technique. One without any uses this class itself."""
 
+    moves_mask: ClassVar[bool] = False
+    """Whether the technique drops weights of the mask and grows others. A training has one of these."""
+
     @property
     def uses_seed(self) -> bool:
         """Whether the technique draws random numbers, so that a seed can change the result."""
@@ -40,6 +43,16 @@ class TechniqueHparams(Hparams):
     def final_level(self) -> float | None:
         """The prune fraction of the mask at the end of training, if the hyperparameters set it; else None."""
         return None
+
+    @property
+    def grows_zeros(self) -> bool:
+        """Whether weights begin to train at 0."""
+        return False
+
+    @property
+    def leaves_zeros(self) -> bool:
+        """Whether weights of 0 get no gradient, so that they stay 0."""
+        return False
 
     @property
     def choices(self) -> Sequence[tuple[Mapping[str, Any], Sequence[str]]]:

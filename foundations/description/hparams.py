@@ -124,6 +124,8 @@ class HparamField:
         if isinstance(value, int | float) and not isinstance(value, bool):
             if not math.isfinite(value):
                 raise UsageError(f"{value} is not a valid value; it takes a finite number.", self.name)
+            if self.is_number and abs(value) > _LARGEST:
+                raise UsageError(f"{value} is not a valid value; float32 ends at {_LARGEST:.2g}.", self.name)
             if not all(holds(value, bound) for bound, _, holds in self.rule.bounds):
                 words = " and ".join(f"{word} {bound:g}" for bound, word, _ in self.rule.bounds)
                 raise UsageError(f"{value} is not a valid value; it must be {words}.", self.name)
@@ -137,10 +139,15 @@ class HparamField:
         if self.rule.is_step:
             return str(Step.parse(value, iterations_per_epoch, self.name))
         if self.rule.is_step_list:
-            return ",".join(str(step) for step in parse_steps(value, iterations_per_epoch, self.name)) or None
+            steps = ",".join(str(step) for step in parse_steps(value, iterations_per_epoch, self.name))
+            return steps or (None if self.rule.elided is None else "")  # no steps may differ from the default
         if self.rule.is_unordered:
             return ",".join(sorted(set(filter(None, value.split(","))))) or None
         return value
+
+
+_LARGEST = 3.4028234663852886e38
+"""The largest number of float32, in which networks compute."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,7 @@ class Example(Hparams):
         ("count", 0, "count: 0 is not a valid value; it must be at least 1."),
         ("rate", float("nan"), "rate: nan is not a valid value; it takes a finite number."),
         ("rate", float("inf"), "rate: inf is not a valid value; it takes a finite number."),
+        ("changed", -1e39, "changed: -1e+39 is not a valid value; float32 ends at 3.4e+38."),
         ("name", "sdg", "name: 'sdg' is not a valid value. Did you mean 'sgd'? Choose from sgd, adam."),
         ("name", "rmsprop", "name: 'rmsprop' is not a valid value; choose from sgd, adam."),
         ("rate", "0.1", "rate: '0.1' is not a valid value; it takes float or int."),

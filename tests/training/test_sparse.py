@@ -496,7 +496,7 @@ def test_layers_that_are_not_prunable_are_named_with_the_way_to_prune_them() -> 
         warnings.simplefilter("error")
         sparse(sgd(model), model, "gmp", gmp_frequency=2, gmp_prunable_layers="all,Embedding", **options)
         mask = prune(model, "random", density=0.5, prunable_layers="all,Embedding")
-        sparse(sgd(model), model, "rigl", mask=mask, end=END)
+        sparse(sgd(model), model, "rigl", mask=mask, end=END, mask_update_frequency=2)
 
 
 def test_batches_of_several_inputs_are_refused_in_a_sentence() -> None:

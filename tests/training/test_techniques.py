@@ -82,6 +82,9 @@ def test_a_raised_version_of_a_technique_moves_the_address() -> None:
     [
         ("rigel", "^technique: 'rigel' is not a valid value.*rigl"),
         ("rigl,rigl", "^technique: 'rigl' is given twice"),
+        ("rigl,set", "^technique: rigl and set would each move the mask"),
+        ("itop,gmp,mest", "^technique: itop and mest would each move the mask"),
+        ("snfs,granet,srigl", "^technique: snfs and granet and srigl would each move the mask"),
     ],
 )
 def test_an_unknown_or_repeated_technique_is_refused(technique: str, message: str) -> None:

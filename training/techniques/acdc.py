@@ -24,6 +24,7 @@ from pruning.level import kept_of
 from pruning.registry import ALLOCATIONS
 from pruning.rounding import ACDC, NEAREST
 from training.technique import Hooks, Technique, TechniqueHparams, Training
+from training.without_effect import warn_of_sparser_mask
 
 if TYPE_CHECKING:
     from pruning.masks.mask import Mask
@@ -142,6 +143,7 @@ class Acdc(Hooks[AcdcHparams]):
 
     def prepare(self) -> None:
         """Keep the mask of dense phases: that of the training, else one of ones."""
+        warn_of_sparser_mask(self.training.mask, self.hparams.acdc_density, "acdc_density")
         if self.training.mask is None:
             nothing = {"prune_fraction": 0.0, "density": None, "rounding": NEAREST, "allocation": "global"}
             with _errors_about_own_names():

@@ -42,7 +42,7 @@ class CsHparams(TechniqueHparams):
     """After the rounds: train the ticket, from the step of --cs_rewind, or end with the network that they lead to."""
     cs_rewind: str = hparam("1ep", step=True)
     """The step of the first round to which the ticket goes back."""
-    cs_s0: float = hparam(0.0)
+    cs_s0: float = hparam(0.0, at_least=-80, at_most=80)
     """The first value of s: lower ones end sparser."""
     cs_lambda: float = hparam(1e-8, at_least=0)
     """The factor of the penalty of the mask."""

@@ -25,6 +25,7 @@ from foundations.errors import UsageError
 from training.techniques.cadence import Cadence
 from training.techniques.moving_mask import MovingMask, StartHparams, dropped, grown
 from training.techniques.raw_weights import RawWeights
+from training.without_effect import warn
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -76,6 +77,11 @@ class DropAndGrowHparams(StartHparams):
         """Whether the start or the values of new weights are random. SET's growth always is."""
         return self.start_density is not None or self.grow_init in _OF_START
 
+    @property
+    def grows_zeros(self) -> bool:
+        """Whether new weights are 0. The gradients of weights that get none are 0, too."""
+        return self.grow_init not in _OF_START
+
     def versions(self) -> dict[str, int]:
         """Return the version of values of new weights that depend on other weights."""
         return {"grow_init": 2} if self.grow_init in _OF_START else {}
@@ -100,6 +106,14 @@ class DropAndGrowHparams(StartHparams):
     def updates(self, any_step: Step) -> Cadence:
         """Return the steps at which the mask is updated. any_step: a step of the training."""
         return Cadence.of(self, PREFIX, any_step)
+
+    def number_of_updates(self, end: Step) -> int:
+        """Return the number of updates in a training that ends at `end`. The optimizer's clock may have fewer."""
+        updates, from_1 = self.updates(end), self.mask_update_clock == BATCHES_FROM_1
+        every = updates.frequency.iteration
+        first = updates.begin.iteration or (every if from_1 else 0)
+        last = min(updates.end.iteration - from_1, end.iteration - (not from_1))
+        return max(0, (last - first) // every + 1)
 
     def fraction_at(self, step: Step) -> float:
         """Return the fraction f that is dropped at a step t.
@@ -175,10 +189,19 @@ class DropAndGrow(MovingMask[D]):
     def prepare(self) -> None:
         """Draw the random mask to start from, if there is no other; keep the initial values of its weights."""
         super().prepare()
+        self._warn_of_few_updates()
         values = {name: self._start[name] for name in self._weights if name in self._start}
         self._start.clear()
         kept = self._start if self.hparams.grow_init == "initial_dist" else self._raw.values
         kept |= values
+
+    def _warn_of_few_updates(self) -> None:
+        """Warn if the mask never moves, or once although a later end is given."""
+        number, span = self.hparams.number_of_updates(self.training.end), f"{self.updates.begin} to {self.updates.end}"
+        if number == 0:
+            warn(f"the mask is never updated: {PREFIX}begin and {PREFIX}end leave no step for it from {span}.")
+        elif number == 1 and self.updates.length:
+            warn(f"the mask is updated once: {PREFIX}frequency is longer than the time from {span}.")
 
     def move_raw_weights(self) -> None:
         """Move the raw values of pruned weights as the optimizer's step moved them."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from foundations.description.hparams import ALWAYS_WRITTEN, hparam
 from foundations.description.step import Step
@@ -24,8 +24,6 @@ from training.technique import Hooks, Technique, TechniqueHparams, Training
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from training.hparams import TrainingHparams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +72,16 @@ class EarlyBirdHparams(TechniqueHparams):
         if self.pruning.method.is_constructive:
             raise UsageError(f"{self.pruning.strategy} builds its mask at once; choose another.", "early_bird_strategy")
 
-    def check_with(self, training: TrainingHparams) -> None:
-        """Refuse a frequency of no time."""
-        if Step.parse(self.early_bird_frequency, 1, "early_bird_frequency").iteration == 0:
-            raise UsageError("it must be above 0it.", "early_bird_frequency")
+    def for_training(self, end: Step, *, has_mask: bool) -> Self:
+        """Return these. Raises: UsageError if the training has fewer masks than must be the same."""
+        name, least = "early_bird_frequency", self.early_bird_masks
+        every = Step.parse(self.early_bird_frequency, end.iterations_per_epoch, name).iteration
+        if every == 0:
+            raise UsageError("it must be above 0it.", name)
+        if end.iteration // every < least:
+            reason = f"a training of {end} has {end.iteration // every} masks every {every}it; {least} are compared."
+            raise UsageError(reason, name, "early_bird_masks")
+        return self
 
     def versions(self) -> dict[str, int]:
         """Return the version of the strategy."""

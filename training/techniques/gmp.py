@@ -27,6 +27,7 @@ from pruning.hparams import PRUNABLE, PruningHparams
 from pruning.level import LEVELS, kept_of
 from training.technique import Hooks, Technique, TechniqueHparams
 from training.techniques.cadence import Cadence
+from training.without_effect import warn_of_sparser_mask
 
 PREFIX = "gmp_"
 ZHU_GUPTA, PHEW, GRANET, JAXPRUNER = CURVES = ("zhu_gupta", "phew", "granet", "jaxpruner")
@@ -106,7 +107,8 @@ class GmpHparams(GmpSchedule, TechniqueHparams):
         if self.pruning.effective_density is not None:
             raise UsageError("gmp prunes to shares of all weights; give gmp_density.", "gmp_effective_density")
         if self.pruning.level == 0:
-            raise UsageError("0 prunes nothing; choose a level above it.", "gmp_prune_fraction")
+            given = next((PREFIX + name for name in LEVELS if getattr(self, PREFIX + name) is not None), "gmp_density")
+            raise UsageError("it prunes nothing; choose another level.", given)
 
     def simplified(self) -> Self:
         """Return an equivalent with the level in canonical form, and without fields that cannot change the masks."""
@@ -117,7 +119,11 @@ class GmpHparams(GmpSchedule, TechniqueHparams):
     def for_training(self, end: Step, *, has_mask: bool) -> Self:
         """Write the last pruning out. Raises: UsageError if prunings are not within the training."""
         resolved = self.replaced({"gmp_end": self.gmp_end or f"{end.iteration // 2}it"})
-        resolved.prunings(end).check_within(end, PREFIX)
+        prunings = resolved.prunings(end)
+        prunings.check_within(end, PREFIX)
+        if self.gmp_curve == GRANET and self._units(prunings) < 2:
+            reason = f"{GRANET} leaves the last pruning out, and {prunings.begin} to {prunings.end} has no other."
+            raise UsageError(reason, "gmp_curve", "gmp_frequency")
         return resolved
 
     def versions(self) -> dict[str, int]:
@@ -193,6 +199,7 @@ class Gmp(Hooks[GmpHparams]):
 
     def prepare(self) -> None:
         """Start from a mask of ones if there is none."""
+        warn_of_sparser_mask(self.training.mask, 1 - self.hparams.pruning.level, "gmp_density")
         if self.training.mask is None:
             pruning = self.hparams.pruning
             prunable = {name: getattr(pruning, name) for name in PRUNABLE}

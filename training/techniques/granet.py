@@ -111,8 +111,8 @@ class GranetHparams(AfterStepHparams):
 def check_falls(first: float, last: float, *, has_mask: bool) -> None:
     """Check that the density does not rise. Raises: UsageError."""
     if first < last:
-        where = "the mask" if has_mask else "the training"
-        reason = f"{where} starts from a density of {first:g}; choose at most that, or a larger start_density."
+        where, more = ("the mask", "") if has_mask else ("the training", ", or a larger start_density")
+        reason = f"{where} starts from a density of {first:g}; choose at most that{more}."
         raise UsageError(reason, "granet_density")
 
 

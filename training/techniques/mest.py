@@ -77,13 +77,15 @@ class MestHparams(StartHparams):
     def for_training(self, end: Step, *, has_mask: bool) -> Self:
         """Write out stages and margins. Raises: UsageError if the last stage would have no update."""
         resolved = super().for_training(end, has_mask=has_mask)
-        stages = self.mest_stages or f"{end.iteration * 9 // 16}it,{end.iteration * 12 // 16}it"
+        stages = self.mest_stages
+        if stages is None:
+            stages = f"{end.iteration * 9 // 16}it,{end.iteration * 12 // 16}it"
         resolved = resolved.replaced(
             {"mest_stages": stages, "mest_margins": self.mest_margins or _MARGINS[self.mest_mode]}
         )
         begins, count = resolved.stages(end), len(resolved.margins)
         if len(begins) != count - 1:
-            reason = f"{count} margins need {count - 1} steps at which a stage begins, and there are {len(begins)}."
+            reason = f"a stage begins between two margins: {count - 1} times, and not {len(begins)} times."
             raise UsageError(reason, "mest_margins", "mest_stages")
         frequency = resolved.frequency(end)
         last = (end.iteration - 1) // frequency * frequency if frequency else 0

@@ -10,12 +10,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 from foundations.description.hparams import hparam
 from foundations.description.step import Step
 from foundations.errors import UsageError
 from pruning.hparams import PruningHparams
+from pruning.level import prune_fraction_of
 from pruning.registry import ALLOCATIONS
 from training.technique import Hooks, TechniqueHparams
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 class StartHparams(TechniqueHparams):
     """The mask that a training starts from."""
 
+    moves_mask: ClassVar[bool] = True
+
     start_density: float | None = hparam(None, above=0, at_most=1)
     """The density of the random mask that training starts from, where it has no mask yet."""
     start_allocation: str = hparam("erk", choices=ALLOCATIONS)
@@ -39,6 +42,16 @@ class StartHparams(TechniqueHparams):
     def uses_seed(self) -> bool:
         """Whether the start is random."""
         return self.start_density is not None
+
+    @property
+    def final_level(self) -> float | None:
+        """The prune fraction of the random mask; None where another one is there already."""
+        return None if self.start_density is None else prune_fraction_of(density=self.start_density)
+
+    @property
+    def grows_zeros(self) -> bool:
+        """True: new weights are 0."""
+        return True
 
     def for_training(self, end: Step, *, has_mask: bool) -> Self:
         """Return these. Raises: UsageError if there are two masks to start from, or none."""

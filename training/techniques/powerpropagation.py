@@ -30,6 +30,11 @@ class PowerpropagationHparams(TechniqueHparams):
     powerprop_layers: str = hparam(DEFAULT_LAYERS, unordered=True)
     """The layers whose weights are powers, as --prunable_layers names them. Biases never are."""
 
+    @property
+    def leaves_zeros(self) -> bool:
+        """Whether the power is above 1, so that its derivative at 0 is 0."""
+        return self.powerprop_alpha > 1
+
 
 class Powerpropagation(Hooks[PowerpropagationHparams]):
     """Train roots of the weights."""

@@ -57,11 +57,6 @@ class SriglHparams(RiglHparams):
     """The sparsity S of single layers, such as conv=0,fc=0.5. Other layers have the counts of the mask to start from,
     which --start_density and --start_allocation give."""
 
-    @property
-    def final_level(self) -> float | None:
-        """The prune fraction that the totals of the layers are meant to reach."""
-        return None if self.start_density is None else 1 - self.start_density
-
     def validate(self) -> None:
         """Check the sparsities of single layers."""
         _ = self.sparsities

@@ -21,6 +21,7 @@ from pruning.hparams import DEFAULT_LAYERS
 from pruning.level import kept_of
 from training.technique import Hooks, Technique, TechniqueHparams, Training
 from training.techniques.own_layers import outcome_of, weight_decay_of, weights_of_layers
+from training.without_effect import warn, warn_of_sparser_mask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,6 +84,9 @@ class Topkast(Hooks[TopkastHparams]):
     def prepare(self) -> None:
         """Find the layers."""
         weights = weights_of_layers(self.training.model, self.hparams.topkast_layers, "topkast_layers")
+        if self.every >= self.training.end.iteration:
+            warn(f"the sets are chosen once: topkast_refresh is longer than the training of {self.training.end}.")
+        warn_of_sparser_mask(self.training.mask, self.hparams.topkast_density, "topkast_density", weights)
         for name, weight in weights.items():
             self.forward[name] = self.backward[name] = weight.abs() >= 0
             groups = self.training.optimizer.param_groups

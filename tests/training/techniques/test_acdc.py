@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from branches.kinds import load_desc
 from foundations.description.step import Step
 from foundations.errors import UsageError
 from pruning.masks.mask import Mask
@@ -171,6 +172,18 @@ def test_a_job_ends_with_the_stated_density_and_records_that_of_its_phases(
     values = run.metrics().values
     assert values["acdc_density", 0] == 1
     assert values["acdc_density", 18] == mask.density
+
+
+def test_a_job_can_prune_once_and_restore_never(tmp_path: Path, digits: Path) -> None:
+    """No steps at all are another value than the default steps, also where the description is read back."""
+    desc, place = train_desc(technique="acdc", acdc_prune_at="9it", acdc_restore_at=""), context(tmp_path, digits)
+
+    complete(desc, place)
+
+    run = run_of(desc, place)
+    values = run.metrics().values
+    assert [values["acdc_density", at] == 1 for at in (0, 6, 12, 18)] == [True, True, False, False]
+    assert load_desc(run) == desc
 
 
 def test_a_dense_phase_has_the_weights_of_the_mask_that_training_starts_from() -> None:

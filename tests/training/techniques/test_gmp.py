@@ -151,7 +151,9 @@ def test_a_mask_that_moves_after_it_was_scored_has_no_statistics_of_scores(tmp_p
         ({"gmp_strategy": "phew"}, "^gmp_strategy: phew builds its mask at once"),
         ({"gmp_strategy": "magnitud"}, "^gmp_strategy: 'magnitud' is not a valid value"),
         ({"gmp_density": 0.5, "gmp_compression": 3.0}, "^gmp_"),
-        ({"gmp_prune_fraction": 0.0}, "^gmp_prune_fraction: 0 prunes nothing"),
+        ({"gmp_prune_fraction": 0.0}, "^gmp_prune_fraction: it prunes nothing"),
+        ({"gmp_density": 1.0}, "^gmp_density: it prunes nothing"),
+        ({"gmp_curve": "granet", "gmp_end": "8it", "gmp_frequency": "5it"}, "^gmp_curve, gmp_frequency: granet leaves"),
     ],
 )
 def test_what_cannot_be_names_its_hyperparameters(flags: dict[str, Any], message: str) -> None:

@@ -312,6 +312,7 @@ def test_rigl_averages_the_gradients_of_the_last_batches() -> None:
         ({"technique": "mest", "mask_update_frequency": "10it", "mest_stages": "9it,21it"}, True,
          "^mask_update_frequency, mest_stages: the last update"),
         ({"technique": "mest", "mask_update_frequency": "1it", "mest_margins": "0.5,0"}, True, "^mest_margins, mest"),
+        ({"technique": "mest", "mask_update_frequency": "1it", "mest_margins": "0"}, True, "^mest_margins,.*0 times"),
         ({"technique": "mest", "mest_margins": "0.5,x"}, True, "^mest_margins: it takes numbers"),
         ({"technique": "mest", "mest_margins": "0.5,0.1"}, True, "^mest_margins: each must"),
     ],
