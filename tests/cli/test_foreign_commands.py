@@ -82,6 +82,7 @@ OF_COMMANDS: Mapping[str, Mapping[str, str]] = {
     "singleshot": {"pre_epochs": "1it"},
     "gradinit": {"gradinit_iters": "2"},
     "=itop": {"mask_update_frequency": "1it"},
+    "--gmp_curve=granet": {"gmp_frequency": "1it", "gmp_end": "3it"},
     "=granet": {"mask_update_frequency": "1it"},
     "=gem_miner": {"gem_miner_period": "1it", "gem_miner_begin": "1it"},
     "--platform=multi_gpu": {"num_processes": "1"},

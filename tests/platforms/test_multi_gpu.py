@@ -136,7 +136,7 @@ def test_two_processes_do_what_one_does(alone: Path, together: Path, name: str) 
             "cycles": 2,
             "early_bird_threshold": 1.0,
             "early_bird_masks": 3,
-            "early_bird_frequency": "4it",
+            "early_bird_frequency": "3it",
             "model_name": "digits_resnet_8_2",
             "sync_batchnorm": True,
         },

@@ -143,8 +143,9 @@ def test_with_less_memory_the_steps_are_computed_again(
 
 
 def test_steps_that_diverge_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"inner_lr: the inner steps diverge at 1e\+300; choose a smaller one"):
-        scores_of(inner_lr=1e300)
+    model, x, y = problem()
+    with pytest.raises(UsageError, match=r"inner_lr: the inner steps diverge at 1e\+38; choose a smaller one"):
+        prune(model.float(), "prospr3", density=0.3, examples=(x.float(), y), batch_size=4, inner_lr=1e38)
 
 
 def test_what_changes_nothing_is_not_in_an_address() -> None:
