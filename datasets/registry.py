@@ -20,8 +20,10 @@ class DatasetRegistry(Registry[DatasetSpec]):
 
     def replace_added(self, specs: Iterable[DatasetSpec]) -> None:
         """Replace the datasets that users added by these."""
-        self._entries = [*(spec for spec in self if not spec.is_added), *specs]
-        self._found.clear()
+        entries = [*(spec for spec in self if not spec.is_added), *specs]
+        if entries != self._entries:
+            self._entries = entries
+            self._found.clear()
 
 
 AUGMENTATIONS = Registry(

@@ -13,8 +13,9 @@ import hashlib
 import io
 import os
 import stat
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -101,17 +102,52 @@ def replacing(path: Path, *, flushes: Flushes = "all") -> Iterator[Path]:
             if flushes != "nothing":
                 os.fsync(file.fileno())
             written = os.fstat(file.fileno())
-        try:
-            part.replace(path)
-        except FileNotFoundError:
-            if not os.path.samestat(written, path.stat()):  # the reply to the first request may have been lost
-                raise
+        name_part(part, path, written)
     except BaseException:
         with contextlib.suppress(OSError):  # the first error is the one that matters
             part.unlink(missing_ok=True)
         raise
     if flushes == "all":
         _flush_folder(path.parent)
+
+
+def name_part(part: Path, path: Path, written: os.stat_result) -> None:
+    """Rename a temporary file, which has a status, to the name that it is for. Raises: OSError."""
+    try:
+        part.replace(path)
+    except FileNotFoundError:
+        if not os.path.samestat(written, path.stat()):  # the reply to the first request may have been lost
+            raise
+
+
+def flush_together(paths: Sequence[Path]) -> list[os.stat_result]:
+    """Flush the contents of files, all at the same time; return the status of each. Raises: OSError.
+
+    A disk that writes its journal for one of them does so for all that wait, so this takes as long as one.
+    """
+    errors: list[OSError] = []
+
+    def flush(handle: int) -> None:
+        try:
+            os.fsync(handle)
+        except OSError as error:
+            errors.append(error)
+
+    with contextlib.ExitStack() as held:
+        handles = [held.enter_context(path.open("rb")).fileno() for path in paths]
+        threads = [threading.Thread(target=flush, args=(handle,)) for handle in handles[1:]]
+        try:
+            for thread in threads:
+                thread.start()
+            for handle in handles[:1]:
+                flush(handle)
+        finally:
+            for thread in threads:
+                if thread.ident is not None:  # started
+                    thread.join()
+        if errors:
+            raise errors[0]
+        return [os.fstat(handle) for handle in handles]
 
 
 def is_there(path: Path | str) -> bool:

@@ -34,10 +34,13 @@ class NotedProgress:
     """A Reporter that also notes the progress beside the lock of the run, where other processes can read it."""
 
     def __init__(self, reporter: Reporter, holder: Holder, seconds: float = 2.0) -> None:
-        """Report to another reporter as well. seconds: the least time between two notes."""
+        """Report to another reporter as well. seconds: the least time between two notes.
+
+        The first one comes a tenth of that after the beginning, so a tiny run writes none.
+        """
         self._reporter, self._holder, self._seconds = reporter, holder, seconds
         self._began: tuple[str, int, float] | None = None
-        self._last = -seconds
+        self._last = time.monotonic() - 0.9 * seconds
 
     def say(self, line: str) -> None:
         """Pass the line on."""

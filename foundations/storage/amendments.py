@@ -8,14 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import itertools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from foundations.errors import DamagedError, EnvironmentFailure
-from foundations.files import create_file, explain_os_errors, looks, publish_file, refresh_folder
-from foundations.packs import names_in
+from foundations.access import is_denied, reason
+from foundations.errors import ClosedError, DamagedError, EnvironmentFailure
+from foundations.files import (
+    create_file,
+    explain_os_errors,
+    is_folder,
+    looks,
+    make_folder,
+    publish_file,
+    publish_folder,
+    read_file,
+    refresh_folder,
+)
+from foundations.packs import exists, names_in
 from foundations.storage import tensor_files
 from foundations.storage.manifest import (
     MANIFEST,
@@ -25,7 +37,8 @@ from foundations.storage.manifest import (
     manifest_name,
     manifest_number,
 )
-from foundations.storage.run_folder import DAMAGED, STATE
+from foundations.storage.root_format import state_format
+from foundations.storage.run_folder import DAMAGED, OF_EXECUTORS, STATE
 from foundations.storage.working_run import WorkingRun
 
 _ATTEMPTS = 100
@@ -96,6 +109,73 @@ class AmendedRun(WorkingRun):
             self.check_place()
             raise self.damaged(name, f"it belongs to {manifest.run}")
         return manifest
+
+    def data(self, name: str, path: str = "") -> bytes | None:
+        """Return the content of a file, or None where there is none. Raises: DamagedError for anything but a file.
+
+        path: the path of the file, if known.
+        """
+        waiting = self._pending.data(name)
+        if waiting is not None:
+            return waiting
+        place, path = self.place, path or str(self.path(name))
+        try:
+            return read_file(path)
+        except (FileNotFoundError, NotADirectoryError):
+            is_elsewhere = os.path.dirname(path) not in (str(self.place), str(self.folder))  # noqa: PTH120
+            is_moved = self._own is None and name not in OF_EXECUTORS and (is_elsewhere or self.has_moved(place))
+            if is_moved or exists(path):
+                return self.data(name)  # another process has renamed the folder, packed or unpacked it
+            if os.path.islink(path):  # noqa: PTH114
+                raise self.damaged(name, "it is a link to nothing") from None
+            self.check_there()
+            return None
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.EFBIG, errno.EISDIR, errno.ELOOP, errno.ENXIO):
+                raise self.damaged(name, error.strerror or "it cannot be read") from error
+            kind = ClosedError if is_denied(error) else EnvironmentFailure
+            raise kind(f"Cannot read {path}: {reason(error)}.") from error
+
+    def adopt(self, folder: Path) -> bool:
+        """Make a finished folder, with its manifest inside, the run's final one.
+
+        Returns False, and leaves all as it is, where the run is there, complete or not. Raises: EnvironmentFailure.
+        """
+        if self.is_published or self.exists():
+            return False
+        with explain_os_errors("write", self.final):
+            state_format(self.root)
+            make_folder(self.final.parent)
+            try:
+                publish_folder(folder, self.final)
+            except FileExistsError:
+                return False
+            except FileNotFoundError:
+                if is_folder(folder) or not self.is_published:  # else the reply was lost
+                    raise
+        return True
+
+    @contextlib.contextmanager
+    def copied(self, generation: str) -> Iterator[Path]:
+        """Yield a new working folder for a copy of the complete run, which becomes the final folder here at the end.
+
+        generation: that of the manifest in the copy. Raises: as `check_own`.
+        """
+        with explain_os_errors("write", self.final):
+            state_format(self.root)
+            own = self._own = self.generations.begin(is_owned=self._holder is not None)
+        try:
+            yield own
+            with explain_os_errors("write", self.final):
+                self._publish(own, generation)
+        except (OSError, EnvironmentFailure):
+            self.check_own()
+            raise
+        finally:
+            self._own = None
+            self.generations.discard(own)
+            self.generations.tidy()
+            self.look_again()
 
     def left_out(self) -> list[str]:
         """Return the files that a complete run had when it was completed, and does not have here."""

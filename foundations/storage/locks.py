@@ -87,8 +87,8 @@ def _boot() -> str:
 class Holder:
     """Facts about the process that holds a lock, in a file beside the lock that `watch` reads."""
 
-    def __init__(self, path: Path) -> None:
-        """Write the process, its machine and the time. path: the lock's path."""
+    def __init__(self, path: Path, facts: Mapping[str, Any] | None = None) -> None:
+        """Write the process, its machine, the time and further facts. path: the lock's path."""
         self._path, self._part = path.with_suffix(".holder"), path.with_suffix(".holder.part")
         with contextlib.suppress(OSError):  # a killed process's, which may be another user's
             self._part.unlink()
@@ -98,7 +98,7 @@ class Holder:
         self._has_looked = False
         self._found: dict[str, Any] | None = None
         before = _written_at(self._path)
-        self.note({})
+        self.note(facts or {})
         ages = [time.time() - float((self.former or {}).get("at", 0)), _written_at(self._path) - before]
         self._is_recent = any(abs(age) < _RECENT_SECONDS for age in ages)
 
@@ -173,12 +173,19 @@ def used_states(folder: Path) -> set[str]:
 
 
 @contextlib.contextmanager
-def lock(path: Path, name: str, say: Callable[[str], None], *, wait: bool = True) -> Iterator[Holder]:
+def lock(
+    path: Path,
+    name: str,
+    say: Callable[[str], None],
+    *,
+    wait: bool = True,
+    facts: Mapping[str, Any] | None = None,
+) -> Iterator[Holder]:
     """Hold the lock at `path` inside the block.
 
     If another process holds it, report that once (which process, on which machine, since when) and wait. The lock is
     the operating system's, so it ends with its process. name: what is locked, for the report.
-    wait: if not, raise Busy where another process holds it.
+    wait: if not, raise Busy where another process holds it. facts: for the file beside the lock.
     Raises: OSError, ENOLCK or ENOSYS where the file system has no locks: nothing else keeps two processes apart.
     """
     from filelock import Timeout
@@ -192,7 +199,7 @@ def lock(path: Path, name: str, say: Callable[[str], None], *, wait: bool = True
             raise Busy(f"{name} is in use by {_describe(path)}.") from None
         say(f"Waiting for {_describe(path)}, which works on {name}.")
         file_lock.acquire()
-    holder = Holder(path)
+    holder = Holder(path, facts)
     try:
         yield holder
     finally:

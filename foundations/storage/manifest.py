@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import stat
@@ -61,6 +62,11 @@ class FileRecord:
     def of(cls, path: Path) -> FileRecord:
         """Measure a file. Raises: OSError where there is none, or something else than a file."""
         return cls(despite_stale(path.stat).st_size, sha256_of_file(path))
+
+    @classmethod
+    def of_bytes(cls, data: bytes) -> FileRecord:
+        """Return the record of a file with some content."""
+        return cls(len(data), hashlib.sha256(data).hexdigest())
 
     def difference(self, path: str, *, of_bytes: bool = False) -> str:
         """Describe the difference between a file and its record; empty if there is none.

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 METRICS = "metrics.csv"
 MASK = "mask.safetensors"
 SPARSITY = "sparsity.json"
+_RESULTS = (".safetensors", ".csv", ".json")
 __all__ = [
     "CHECKPOINT",
     "DAMAGED",
@@ -85,8 +86,7 @@ class Run(AmendedRun):
         """
         keep_plugins([*desc.main.plugins(), *desc.plugins()], self.root)
         self.begin()
-        if self.exists():
-            self.check(desc)
+        if self.exists() and self.check(desc):
             return False
         self.write(DESCRIPTION, sealed_json.to_bytes(desc.record()))
         return True
@@ -96,6 +96,7 @@ class Run(AmendedRun):
         with contextlib.suppress(FileNotFoundError, Busy):
             if self.is_published or not self.claim():
                 return
+            self.land()
             folder = self.folder
             found = {path.name for path in folder.iterdir()} - {OUTPUT, FAILURE}
             if found <= {DESCRIPTION} | ({self.state_name(start)} if start else set()):
@@ -105,10 +106,24 @@ class Run(AmendedRun):
                 self._let_go()
                 remove_empty(self.final.parent, above=1)
 
-    def check(self, desc: Desc) -> None:
-        """Compare the stored description with the requested one. Raises: DamagedError on a mismatch."""
-        if self.read_json(DESCRIPTION) != desc.record():  # equal ones need no hashing, which takes most of the time
+    def check(self, desc: Desc) -> bool:
+        """Compare the stored description with the requested one; return False if a power cut left only a part of it.
+
+        Raises: DamagedError on a mismatch.
+        """
+        try:
+            is_same = self.read_json(DESCRIPTION) == desc.record()  # needs no hashing, which takes most of the time
+        except DamagedError:
+            if self._has_results():
+                raise
+            return False
+        if not is_same:
             desc.check_record(self.record(), self.place)
+        return True
+
+    def _has_results(self) -> bool:
+        """Return whether any file is there that is flushed after the description, or with it."""
+        return self.is_published or any(name != DESCRIPTION and name.endswith(_RESULTS) for name in self._names())
 
     def finish(self, manifest: Manifest) -> None:
         """Complete the run: record every file that is there, and give the folder its final name.
@@ -126,15 +141,21 @@ class Run(AmendedRun):
         self.publish(manifest, files)
 
     def _recorded(self) -> dict[str, FileRecord]:
-        """Read the states, the mask and the report, and return the records of all files that a manifest lists."""
+        """Read the states, the mask and the report, and return the records of all files that a manifest lists.
+
+        Files that wait to be flushed are those that this process has written, so they are not read back.
+        """
         for path in self.tensor_files():
-            if path.name != CHECKPOINT:
+            if path.name != CHECKPOINT and self._pending.data(path.name) is None:
                 self.read_tensors(path.name)
         self.sparsity()
-        folder = self.folder
-        names = {path.name for path in folder.iterdir()} - {CHECKPOINT, LOG, OUTPUT, FAILURE}
+        names = set(self._names()) - {CHECKPOINT, LOG, OUTPUT, FAILURE}
         listed = sorted(each for each in names if not each.startswith((".", DAMAGED)) and not manifest_number(each))
-        return {name: FileRecord.of(folder / name) for name in listed}
+        return {name: self._record_of(name) for name in listed}
+
+    def _record_of(self, name: str) -> FileRecord:
+        data = self._pending.data(name)
+        return self.read(name, FileRecord.of) if data is None else FileRecord.of_bytes(data)
 
     # Its files.
 
@@ -174,6 +195,7 @@ class Run(AmendedRun):
         """Remove the state at a step that was written since the run was begun, or was complete."""
         folder = self._added or self.folder
         if folder != self.place:
+            self._pending.drop(self.state_name(step))
             (folder / self.state_name(step)).unlink(missing_ok=True)
 
     def fingerprint(self, source: Source) -> dict[str, str]:

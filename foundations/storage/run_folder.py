@@ -27,6 +27,7 @@ from foundations.storage.generations import Generations
 from foundations.storage.locks import Holder
 from foundations.storage.manifest import MANIFEST
 from foundations.storage.packed import packed_place
+from foundations.storage.pending_files import PendingFiles
 from foundations.storage.place import Place
 
 DESCRIPTION = "description.json"
@@ -50,6 +51,8 @@ class RunFolder(Place):
         super().__init__(root, location)
         self._added: Path | None = None
         """The working folder for files that are to be added to the complete run."""
+        self._pending = PendingFiles()
+        """Files in this process's own working folder that have no names yet."""
         self._is_complete = False
         """Whether a manifest was read from the final folder since the lock was last taken."""
         self._holder: Holder | None = None
@@ -95,7 +98,7 @@ class RunFolder(Place):
             at_place = self.final / name
             is_here = is_there(self.final / MANIFEST)
             return at_place if is_here or (is_there(at_place) and not is_there(beside)) else beside
-        return self.folder / name
+        return self._pending.path(name) or self.folder / name
 
     def read(self, name: str, reader: Callable[[Path], Result]) -> Result:
         """Return a function's result for the path of a file of the run, also if others rename its folder meanwhile.
@@ -108,6 +111,9 @@ class RunFolder(Place):
                 return reader(path)
             except (OSError, EnvironmentFailure):
                 self._is_complete = False  # it may have been packed or unpacked
+                if self._pending.path(name) and self._own is not None and is_folder(self._own):
+                    self._pending.write_again()  # another process has removed a temporary file as a leftover
+                    continue
                 if self._own is not None or is_folder(path.parent) or self.path(name) == path:
                     raise
         return reader(self.path(name))
@@ -118,7 +124,7 @@ class RunFolder(Place):
 
     def _holds(self, name: str) -> bool:
         """Return whether the run's folder has a file."""
-        if exists(f"{self.folder}/{name}"):
+        if self._pending.path(name) or exists(f"{self.folder}/{name}"):
             return True
         self._is_complete = False  # it may have been packed or unpacked meanwhile
         return exists(f"{self.folder}/{name}")
@@ -129,7 +135,7 @@ class RunFolder(Place):
         if not names:
             self._is_complete = False  # it may have been packed or unpacked meanwhile
             names = names_in(self.folder)
-        return names
+        return [*names, *(self._pending.names() - set(names))]
 
     @property
     def output_path(self) -> Path:

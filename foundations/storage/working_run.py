@@ -17,9 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from foundations.access import is_denied, reason
 from foundations.description.address import Location
-from foundations.errors import Busy, ClosedError, EnvironmentFailure, OpenPruneError, PublishedFirst, TakenOver
+from foundations.errors import Busy, EnvironmentFailure, OpenPruneError, PublishedFirst, TakenOver
 from foundations.files import (
     Flushes,
     append,
@@ -28,21 +27,31 @@ from foundations.files import (
     is_folder,
     is_there,
     looks,
-    make_folder,
     publish_folder,
     read_file,
     refresh_folder,
     replace_file,
 )
-from foundations.packs import exists
 from foundations.storage.locks import Holder, describe, is_alive, is_same, lock, this_process
 from foundations.storage.manifest import MANIFEST, NOT_A_MANIFEST, FileRecord, Manifest, manifest_number
 from foundations.storage.packed import unpack
+from foundations.storage.pending_files import MOST_BYTES
 from foundations.storage.root_format import check_format, state_format
-from foundations.storage.run_folder import CHECKPOINT, FAILURE, LOG, OF_EXECUTORS, OUTPUT, RunFolder, is_part
+from foundations.storage.run_folder import (
+    CHECKPOINT,
+    DESCRIPTION,
+    FAILURE,
+    LOG,
+    OF_EXECUTORS,
+    OUTPUT,
+    RunFolder,
+    is_part,
+)
 
 _PUBLISHED = re.compile(r" Published by (process \d+ on .+)\.$", re.MULTILINE)
 _ATTEMPTS = 10
+_SECONDS = 1.0
+"""Seconds of work that may be lost when a process is killed before its first checkpoint."""
 _LOOKS_FOR_A_NOTE = 3
 """Looks for the note on who has taken a folder over, which is written after it is renamed."""
 
@@ -53,22 +62,29 @@ class WorkingRun(RunFolder):
     def __init__(self, root: Path, location: Location) -> None:
         super().__init__(root, location)
         self._say: Callable[[str], None] = print
+        self._began = 0.0
+        """The time at which this process took the lock, by the monotonic clock."""
 
     @contextlib.contextmanager
-    def locked(self, say: Callable[[str], None], *, wait: bool = True) -> Iterator[Holder]:
+    def locked(
+        self, say: Callable[[str], None], *, wait: bool = True, facts: Mapping[str, Any] | None = None
+    ) -> Iterator[Holder]:
         """Hold the run's lock. If another process holds it, report which one and wait, or raise Busy.
 
+        facts: noted beside the lock.
         The lock saves work; on a file system where it keeps nobody out, each process has a folder of its own.
         """
         check_format(self.root)
         with explain_os_errors("work in", self.root):
             held = contextlib.ExitStack()
-            holder = held.enter_context(lock(self.lock_path, str(self), say, wait=wait))
+            holder = held.enter_context(lock(self.lock_path, str(self), say, wait=wait, facts=facts))
         with held:
             self._holder, self._say, self._is_complete = holder, say, False
+            self._began = time.monotonic()
             try:
                 self.tidy()
                 yield holder
+                self.land()
             finally:
                 self._let_go()
                 self._holder = None
@@ -84,6 +100,14 @@ class WorkingRun(RunFolder):
                 else:
                     path.unlink(missing_ok=True)
         self.generations.tidy()
+
+    def drop_empty_output(self) -> None:
+        """Remove the output file of a job that began after another process had published the run, if it is empty."""
+        path = self.generations.folder / OUTPUT
+        with contextlib.suppress(OSError):
+            if self.is_published and path.stat().st_size == 0:
+                path.unlink()
+                self.generations.tidy()
 
     def _is_in_use(self, path: Path) -> bool:
         """Return whether a working folder, or that of a file, may be of a process that works on another machine."""
@@ -204,9 +228,10 @@ class WorkingRun(RunFolder):
         self.check_own()
         own = self._own
         assert own is not None, "begin has made a folder, or check_own raised"
-        self.log(f"Published by process {this_process()['pid']} on {this_process()['host']}.")
         manifest = dataclasses.replace(manifest, files=dict(files), run=str(self), generation=own.name)
         self.write(MANIFEST, manifest.to_bytes())
+        self.log(f"Published by process {this_process()['pid']} on {this_process()['host']}.")
+        self.land()
         with explain_os_errors("write", self.final):
             self._publish(own, own.name)
             self._own = None
@@ -217,47 +242,6 @@ class WorkingRun(RunFolder):
                 (self.generations.folder / OUTPUT).replace(self.final / OUTPUT)
             self.generations.release(own)
             self.generations.tidy()
-
-    def adopt(self, folder: Path) -> bool:
-        """Make a finished folder, with its manifest inside, the run's final one.
-
-        Returns False, and leaves all as it is, where the run is there, complete or not. Raises: EnvironmentFailure.
-        """
-        if self.is_published or self.exists():
-            return False
-        with explain_os_errors("write", self.final):
-            state_format(self.root)
-            make_folder(self.final.parent)
-            try:
-                publish_folder(folder, self.final)
-            except FileExistsError:
-                return False
-            except FileNotFoundError:
-                if is_folder(folder) or not self.is_published:  # else the reply was lost
-                    raise
-        return True
-
-    @contextlib.contextmanager
-    def copied(self, generation: str) -> Iterator[Path]:
-        """Yield a new working folder for a copy of the complete run, which becomes the final folder here at the end.
-
-        generation: that of the manifest in the copy. Raises: as `check_own`.
-        """
-        with explain_os_errors("write", self.final):
-            state_format(self.root)
-            own = self._own = self.generations.begin(is_owned=self._holder is not None)
-        try:
-            yield own
-            with explain_os_errors("write", self.final):
-                self._publish(own, generation)
-        except (OSError, EnvironmentFailure):
-            self.check_own()
-            raise
-        finally:
-            self._own = None
-            self.generations.discard(own)
-            self.generations.tidy()
-            self.look_again()
 
     def _publish(self, own: Path, generation: str) -> None:
         for _ in range(_ATTEMPTS):
@@ -297,6 +281,7 @@ class WorkingRun(RunFolder):
                 with contextlib.suppress(OSError):
                     said = _PUBLISHED.findall(read_file(self.place / LOG).decode(errors="replace"))
                 if own is not None:
+                    self._pending.drop()
                     self.generations.discard(own)
                     self._own = None
                     self.generations.tidy()
@@ -322,6 +307,8 @@ class WorkingRun(RunFolder):
     def _let_go(self) -> None:
         """Leave the working folder to the next process."""
         if self._own is not None:
+            with contextlib.suppress(OpenPruneError):  # the error that ends the work is the one that matters
+                self.land()
             self.generations.release(self._own)
         self._own = None
         self._drop_added()
@@ -337,7 +324,9 @@ class WorkingRun(RunFolder):
     def write(self, name: str, data: bytes) -> None:
         """Write one of the run's files, whole or not at all; of a complete run, for `add` to publish it.
 
-        Its name is flushed with the next checkpoint, or before the run is published.
+        It is flushed, and gets its name, with the others that were written: before the next checkpoint, or at the end
+        of the work; if this takes longer than a second, with the next line of the log. Its name is flushed with the
+        next checkpoint, or before the run is published.
         Raises: EnvironmentFailure; PublishedFirst or TakenOver where the working folder is no longer this process's.
         """
         self.begin()
@@ -347,7 +336,14 @@ class WorkingRun(RunFolder):
                 self._added = self.generations.begin(is_owned=self._holder is not None)
         folder = self._own or self._added
         assert folder is not None, "one of the two was made"
-        flushes: Flushes = "all" if name == CHECKPOINT or folder != self._own else "content"
+        is_own = folder == self._own
+        if is_own and self._holder is not None and name != CHECKPOINT and len(data) <= MOST_BYTES:
+            with self._writing(folder, name):
+                # Others look for the description.
+                self._pending.write(folder / name, data, is_named=name == DESCRIPTION)
+            return
+        self.land()
+        flushes: Flushes = "content" if is_own and name != CHECKPOINT else "all"
         with self._writing(folder, name):
             try:
                 replace_file(folder / name, data, flushes=flushes)
@@ -357,10 +353,18 @@ class WorkingRun(RunFolder):
                 # Another process has removed the temporary file as a leftover.
                 replace_file(folder / name, data, flushes=flushes)
 
+    def land(self) -> None:
+        """Flush the files that wait for it, and give them their names. Raises: as `write`."""
+        if self._pending and self._own is not None:
+            with self._writing(self._own, min(self._pending.names())):
+                self._pending.land()
+
     def log(self, line: str) -> None:
         """Add a line to log.txt, with the time."""
         self.begin()
         self.refuse_upstream()
+        if time.monotonic() - self._began > _SECONDS:
+            self.land()
         folder = self._own or self.place
         with self._writing(folder, LOG):
             append(folder / LOG, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n".encode())
@@ -374,26 +378,3 @@ class WorkingRun(RunFolder):
                 if error.errno in (errno.ENOENT, errno.ESTALE) and not is_folder(folder) and folder != self.place:
                     raise self._lost(folder) from None
                 raise
-
-    def data(self, name: str, path: str = "") -> bytes | None:
-        """Return the content of a file, or None where there is none. Raises: DamagedError for anything but a file.
-
-        path: the path of the file, if known.
-        """
-        place, path = self.place, path or str(self.path(name))
-        try:
-            return read_file(path)
-        except (FileNotFoundError, NotADirectoryError):
-            is_elsewhere = os.path.dirname(path) not in (str(self.place), str(self.folder))  # noqa: PTH120
-            is_moved = self._own is None and name not in OF_EXECUTORS and (is_elsewhere or self.has_moved(place))
-            if is_moved or exists(path):
-                return self.data(name)  # another process has renamed the folder, packed or unpacked it
-            if os.path.islink(path):  # noqa: PTH114
-                raise self.damaged(name, "it is a link to nothing") from None
-            self.check_there()
-            return None
-        except OSError as error:
-            if error.errno in (errno.EINVAL, errno.EFBIG, errno.EISDIR, errno.ELOOP, errno.ENXIO):
-                raise self.damaged(name, error.strerror or "it cannot be read") from error
-            kind = ClosedError if is_denied(error) else EnvironmentFailure
-            raise kind(f"Cannot read {path}: {reason(error)}.") from error

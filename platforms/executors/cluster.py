@@ -24,7 +24,8 @@ from platforms.executors.task import STOP, STOPPED, Task, record_of
 NOTES = "submitted.jsonl"
 """A file in each folder of records, with a line for each job: its id, the name of its record, its runs, the time."""
 _LOST = "a job that it comes after did not end well"  # so the submitting process decides, as for a busy run
-_LOOK_SECONDS = 0.5
+_FIRST_LOOK_SECONDS, _LOOK_SECONDS = 0.05, 0.5
+"""From one look at the records to the next: soon after something has changed, ever later while nothing does."""
 
 
 @dataclass
@@ -62,6 +63,7 @@ class ClusterExecutor(Executor):
         self._jobs: dict[str, _Submitted] = {}
         self._exit_codes: dict[str, int] = {}
         self._count, self._polled, self._refused_until = 0, 0.0, 0.0
+        self._pause = _FIRST_LOOK_SECONDS
         self._is_stopping = self._is_untidy = False
 
     def has_room(self) -> bool:
@@ -82,9 +84,12 @@ class ClusterExecutor(Executor):
             found += self._recorded()
             if time.monotonic() - self._polled >= self._scheduler.poll_seconds:
                 found += self._poll()
+            if found:
+                self._pause = _FIRST_LOOK_SECONDS
             if found or time.monotonic() >= deadline:
                 return found
-            self._scheduler.wait(min(_LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
+            self._scheduler.wait(min(self._pause, max(0.0, deadline - time.monotonic())))
+            self._pause = min(2 * self._pause, _LOOK_SECONDS)
 
     def stop(self) -> None:
         """Cancel jobs that wait. Running ones see a file, and ask their commands to end."""

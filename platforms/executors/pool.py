@@ -159,12 +159,14 @@ class Pool(Executor):
             worker.process.terminate()
 
     def close(self) -> None:
-        """Let the children that wait for a job end."""
+        """Let the children end: those that wait for a job at once, others, which an error has left, after theirs."""
         for worker in (*self._idle, *([self._spare] if self._spare else [])):
             worker.channel.close()
             if self._is_stopped:
                 worker.process.kill()
-        self._idle, self._spare = [], None
+        for worker, _ in self._running.values():
+            worker.channel.close()
+        self._idle, self._spare, self._running = [], None, {}
         if self._is_stopped:
             _kill_fork_server()
         self._held.close()
@@ -212,13 +214,15 @@ def _work(channel: connection.Connection, own_state: str) -> NoReturn:
     while True:
         try:
             task: _Task = channel.recv()
-        except EOFError:  # there is no more work
+        except (EOFError, ConnectionResetError):  # there is no more work
             os._exit(0)
         begun = time.monotonic()
         with warnings_noted() as warned:
             code = _run(*task)
         is_short = time.monotonic() - begun <= _SHORT_SECONDS
         takes_more = code == 0 and is_short and not warned and not changes(state, _state(own_state))
+        if takes_more and not memory:
+            gc.freeze()  # the collection after each job need not look at what the first one has loaded for all of them
         memory = memory or resident_memory()
         takes_more = takes_more and resident_memory() <= memory + _MOST_GROWTH
         with contextlib.suppress(BrokenPipeError):  # the parent has ended

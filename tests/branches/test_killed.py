@@ -7,15 +7,15 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from branches.lottery.lottery import Lottery, LotteryHparams
 from foundations.description.desc import Desc, RunRef
-from foundations.files import replace_file
 from foundations.reporter import NullReporter
-from foundations.storage import working_run
+from foundations.storage import pending_files, working_run
 from pruning.hparams import PruningHparams
 from tests.branches.small_branches import describe
 from tests.training.small_runs import FORK, context, oneshot_desc, run_of, tensor_digests, train_desc
@@ -55,7 +55,10 @@ def compute(descs: Sequence[Desc], place: Context) -> None:
 
 
 class Bomb(NullReporter):
-    """Kills its process at the n-th thing that happens: a line, an iteration, a scoring, a file about to be written."""
+    """Kills its process at the n-th thing that happens.
+
+    This is a line, an iteration, a scoring, or a file that is about to be written, to be flushed, or to get its name.
+    """
 
     def __init__(self, fuse: int) -> None:
         self.fuse = fuse
@@ -71,14 +74,22 @@ class Bomb(NullReporter):
     def progress(self, what: str, done: int, total: int, unit: str) -> None:
         self.tick()
 
-    def write(self, path: Path, data: bytes, **how: Any) -> None:
-        self.tick()
-        replace_file(path, data, **how)
+    def before(self, module: ModuleType, name: str) -> None:
+        """Count the calls of a function that a module has imported."""
+        plain = getattr(module, name)
+
+        def counted(*arguments: Any, **how: Any) -> Any:
+            self.tick()
+            return plain(*arguments, **how)
+
+        setattr(module, name, counted)
 
 
 def compute_until_killed(descs: Sequence[Desc], place: Context, fuse: int) -> None:
     bomb = Bomb(fuse)
-    setattr(working_run, "replace_file", bomb.write)  # noqa: B010 (it is imported there)
+    bomb.before(working_run, "replace_file")
+    for name in ("part_of", "flush_together", "name_part"):
+        bomb.before(pending_files, name)
     compute(descs, context(place.root, place.datasets, reporter=bomb, checkpoint_seconds=0.0))
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from foundations.description.desc import Desc
-from foundations.storage.run import MANIFEST
+from foundations.errors import DamagedError
+from foundations.storage.run import DESCRIPTION, MANIFEST
 from tests.training.small_runs import context, oneshot_desc, run_of, tensor_digests
 from training.jobs.compute import complete
 
@@ -66,9 +67,60 @@ def test_every_file_and_name_is_flushed_before_the_run_is_complete(
     assert set(named) == recorded
     assert named[-1] == MANIFEST
     for name in recorded:
-        assert any(each.startswith(f".{name}.") for each in flushed), name
+        assert any(each == name or each.startswith(f".{name}.") for each in flushed), name
     assert before[-1] == ("folder", working), "after the last name in it"
     assert ("folder", str(final.parent)) in after
+    assert len(named) == len(recorded), "each once"
+
+
+def test_only_the_description_has_its_name_before_its_content_is_flushed(
+    tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(monkeypatch)
+
+    complete(desc(), context(tmp_path, digits))
+
+    of_branch = [(kind, Path(path).name) for kind, path in disk.events if "/.branch_" in path]
+    named = [name for kind, name in of_branch if kind == "named" and not name.endswith(".owner")]
+    before_flushes = of_branch[: next(place for place, (kind, _) in enumerate(of_branch) if kind == "content")]
+    early = [name for kind, name in before_flushes if kind == "named" and name in named]
+    assert len(named) == 7
+    assert early == [DESCRIPTION]
+
+
+@pytest.mark.parametrize("part", [0, 1, 40])
+@pytest.mark.parametrize("others", [(), ("log.txt",), (".mask.safetensors.0123abcd-1-89abcdef.part",)])
+def test_a_run_of_which_a_power_cut_left_a_part_of_the_description_is_computed_again(
+    part: int, others: tuple[str, ...], tmp_path: Path, digits: Path
+) -> None:
+    whole, place = context(tmp_path / "whole", digits), context(tmp_path / "cut", digits)
+    complete(desc(), whole)
+    done, found = run_of(desc(), whole), run_of(desc(), place)
+    working = found.final.with_name(f".{found.final.name}") / "1-0123abcd"
+    working.mkdir(parents=True)
+    (working / DESCRIPTION).write_bytes((done.folder / DESCRIPTION).read_bytes()[:part])
+    for name in others:
+        (working / name).write_bytes(b"2026")
+
+    complete(desc(), place)
+
+    assert found.read_json(DESCRIPTION) == done.read_json(DESCRIPTION)
+    assert tensor_digests(found) == tensor_digests(done)
+    assert not working.parent.exists()
+
+
+@pytest.mark.parametrize("name", ["mask.safetensors", "state_ep0_it0.safetensors"])
+def test_a_damaged_description_beside_results_is_reported(name: str, tmp_path: Path, digits: Path) -> None:
+    whole, place = context(tmp_path / "whole", digits), context(tmp_path / "cut", digits)
+    complete(desc(), whole)
+    done, found = run_of(desc(), whole), run_of(desc(), place)
+    working = found.final.with_name(f".{found.final.name}") / "1-0123abcd"
+    working.mkdir(parents=True)
+    (working / DESCRIPTION).write_bytes(b"")
+    shutil.copy(done.folder / name, working / name)
+
+    with pytest.raises(DamagedError, match=DESCRIPTION):
+        complete(desc(), place)
 
 
 def test_a_run_that_lost_any_of_its_files_is_computed_again_with_the_same_bytes(tmp_path: Path, digits: Path) -> None:

@@ -66,6 +66,7 @@ def test_a_quota_that_is_used_up_leaves_runs_that_the_same_command_goes_on_with(
         ("add images", Kind.EIO, 3),  # a folder that cannot be listed was silently excluded
         ("add arrays", Kind.EIO, 34),  # an added dataset that could not be read back was reported as an unknown name
         ("sweep of branches", Kind.KILL, 10),  # its record of itself stayed
+        ("sweep of branches", Kind.EIO, 65),  # it waited without end for a job of its own, which waited for another one
     ],
 )
 def test_a_fault_that_once_did_harm_does_none(name: str, kind: Kind, at: int, tmp_path: Path, digits: Path) -> None:

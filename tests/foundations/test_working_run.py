@@ -86,6 +86,23 @@ def test_the_next_process_goes_on_with_the_files_of_an_interrupted_one(tmp_path:
     assert verify(run) == []
 
 
+@pytest.mark.parametrize("text", ["", "open_prune: a message"])
+def test_only_an_empty_output_is_dropped_once_another_process_has_published(text: str, tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    output = run.output_path
+    output.touch()
+    run.drop_empty_output()
+    assert output.exists()  # its job may still write
+
+    run.finish(EMPTY)
+    output.parent.mkdir()
+    output.write_text(text)
+    run.drop_empty_output()
+
+    assert output.exists() == bool(text)
+    assert output.parent.exists() == bool(text)
+
+
 def test_output_and_failure_are_beside_the_working_folder_and_then_in_the_final_one(tmp_path: Path) -> None:
     run = Run(tmp_path, ToyDesc().location(1))
     run.output_path.parent.mkdir(parents=True)

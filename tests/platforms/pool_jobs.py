@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
         os.kill(os.getpid(), signal.SIGINT)
     if word == "raise":
         raise RuntimeError("a bug")
-    if word == "wait":
-        time.sleep(60)
+    if word in ("wait", "pause"):
+        time.sleep(60 if word == "wait" else 0.5)
     sys.stderr.write("a complaint\n")
     return int(word) if word.isdigit() else 0

@@ -13,6 +13,7 @@ from foundations.inputs import Inputs
 from models.build import build_model
 from models.hparams import ModelHparams
 from platforms.local import LocalPlatform
+from platforms.memory_format import memory_format
 from platforms.platform import PLATFORMS, PlatformHparams, make_platform
 from tests.conftest import REPOSITORY
 
@@ -98,6 +99,18 @@ def test_networks_with_narrow_shortcuts_are_not_channels_last_on_a_cpu(
     model = build_model(ModelHparams(model_name=name), outputs=10, inputs=Inputs((3, 32, 32)), seed_keys=(1,))
 
     assert local(device="cpu").memory_format("float32", model) == expected
+
+
+@pytest.mark.parametrize(("layer", "expected"), [("Conv3d", torch.contiguous_format), ("Conv2d", torch.channels_last)])
+def test_networks_of_volumes_keep_the_default_layout_on_every_device(
+    monkeypatch: pytest.MonkeyPatch, layer: str, expected: torch.memory_format
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    model = torch.nn.Sequential(getattr(torch.nn, layer)(1, 16, 3))
+
+    for device, precision in (("cpu", "float32"), ("cuda", "bf16")):
+        assert memory_format(torch.device(device), precision, model) == expected
+    model.to(memory_format=local(device="cpu").memory_format("float32", model))
 
 
 def test_the_device_is_described_in_words() -> None:

@@ -172,3 +172,13 @@ def test_no_process_is_left_when_the_pool_is_closed(pool: Pool, tmp_path: Path) 
     pool.close()
 
     assert eventually(lambda: not children())
+
+
+def test_no_process_is_left_when_the_pool_is_closed_while_a_job_runs(pool: Pool, tmp_path: Path) -> None:
+    pool.submit(job(tmp_path, "pause"))
+    assert eventually(lambda: (tmp_path / "pause" / "output.txt").exists())
+
+    pool.close()
+
+    assert eventually(lambda: not children())
+    assert "complaint" in (tmp_path / "pause" / "output.txt").read_text()

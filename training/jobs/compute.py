@@ -188,7 +188,9 @@ def _compute(group: Sequence[PlannedRun], context: Context) -> list[PlannedRun]:
                 try:
                     # A group waits for no lock: its holder may be waiting for another lock of the group.
                     wait = context.wait and len(group) == 1
-                    holder = held.enter_context(planned.run.locked(context.reporter.say, wait=wait))
+                    # `gc` removes no state that is noted here. It may have done so before.
+                    locked = planned.run.locked(context.reporter.say, wait=wait, facts={"uses": planned.uses()})
+                    holder = held.enter_context(locked)
                 except Busy:
                     if len(group) == 1:
                         raise
@@ -200,8 +202,6 @@ def _compute(group: Sequence[PlannedRun], context: Context) -> list[PlannedRun]:
                 if planned.is_done:
                     check_dataset(planned, context)
                 else:
-                    # `gc` removes no state that is noted here. It may have done so before.
-                    holder.note({"uses": planned.uses()})
                     contexts[planned] = replace(context, reporter=NotedProgress(context.reporter, holder))
             evicted = _evicted(contexts)
             if not evicted:

@@ -56,6 +56,7 @@ def steps_of(planned: PlannedRun, context: Context, platform: Platform) -> Gener
         if platform.is_primary and planned.manifest is None:
             run.check_own()  # another process may have completed it since
         yield from RunWork(job, is_complete=planned.manifest is not None).advance(planned)
+        run.land()
     except (OpenPruneError, Interrupted):
         if created:
             run.undo_create()  # after a refused job, nothing looks like a run to resume
@@ -146,6 +147,7 @@ class RunWork:
     def _replay(self, steps: list[Step]) -> Iterator[Gradients]:
         """Train again from the start, without new metrics, to keep states that were not kept the first time."""
         trainer = self.fresh
+        self.run.land()  # other processes of the training read the states, too
         self._say(f"Replaying {self.run} to {steps[-1]} for {len(steps)} state(s) that were not kept.")
         kept = self.platform.agree(lambda: self.run.kept_states(self.desc.iterations_per_epoch))
         known = [step for step in kept if step < steps[-1] and self.platform.agree(partial(self.run.has_state, step))]
