@@ -23,4 +23,5 @@ BRANCHES = Registry(
         "branches.lottery.randomly_prune",
         "branches.lottery.randomly_reinitialize",
     ),
+    of_methods=True,
 )

@@ -54,6 +54,8 @@ class Registered:
     """The regular expression of its names, if it has more than the spelling. Groups are the parameters in a name."""
     examples: tuple[str, ...] = ()
     """Names to list and to suggest, where the spelling is a pattern."""
+    known_as: tuple[str, ...] = ()
+    """Other names of it, in papers and other code. Errors that refuse one of them suggest it."""
     plugin: Plugin | None = field(default=None, init=False)
     """The plug-in that declares it, once a registry has taken it from there; None for what comes with open_prune."""
     line: int = field(default=0, init=False)
@@ -73,6 +75,15 @@ class Registered:
         """The spelling and the examples."""
         return (self.spelling, *self.examples)
 
+    def is_known_as(self, name: str) -> bool:
+        """Return whether a name is one of its other names, whatever its capitals, dashes and last digits."""
+        return _plain(name) in {_plain(other) for other in self.known_as}
+
+    def mentions(self, name: str) -> bool:
+        """Return whether the words of a name follow one another in its summary or in the title of its paper."""
+        described = _words(f"{getattr(self, 'summary', '')} {getattr(self, 'paper', '')}")
+        return f" {' '.join(_words(name))} " in f" {' '.join(described)} "
+
     def match(self, name: str) -> re.Match[str] | None:
         """Return the match of a name that it has, or None."""
         return re.fullmatch(self.pattern or re.escape(self.spelling), name, re.ASCII)
@@ -82,14 +93,21 @@ Entry = TypeVar("Entry", bound=Registered)
 _PLUGINS: dict[Plugin, ModuleType] = {}
 _EXECUTED: list[str] = []
 """The file of the plug-in that is executed at present."""
+_OF_METHODS: list[Registry[Any]] = []
+"""The registries whose names people take for those of one another."""
 
 
 class Registry(Generic[Entry]):
     """The objects of one kind by name, from the modules that declare them, in the order of these; then plug-ins'."""
 
-    def __init__(self, kind: type[Entry], hparam: str, modules: Sequence[str]) -> None:
-        """Take the kind, the hyperparameter that holds its names (for errors), and the modules that declare it."""
+    def __init__(self, kind: type[Entry], hparam: str, modules: Sequence[str], *, of_methods: bool = False) -> None:
+        """Take the kind, the hyperparameter that holds its names (for errors), and the modules that declare it.
+
+        of_methods: whether people take its names for those of other kinds of methods; errors say of which kind one is.
+        """
         self._kind, self._hparam = kind, hparam
+        if of_methods:
+            _OF_METHODS.append(self)
         self._waiting = list(modules)
         self._entries: list[Entry] = []
         self._found: dict[str, tuple[Entry, dict[str, str]]] = {}
@@ -146,11 +164,27 @@ class Registry(Generic[Entry]):
         """Return the spellings of all entries."""
         return [entry.spelling for entry in self]
 
-    def unknown(self, name: str) -> UsageError:
+    def unknown(self, name: str, problem: str = "is not a valid value") -> UsageError:
         """Return the error for a name that no entry has."""
         names = [name for entry in self for name in entry.known_names]
-        near = name if did_you_mean(name, names) else re.sub(r"\d+$", "N", name)
-        return UsageError(f"'{name}' is not a valid value{choose_from(near, self.spellings(), names)}", self._hparam)
+        near = self._meant(name)
+        others = [] if name in self.spellings() else [each for each in _OF_METHODS if each is not self]
+        other = next((each for each in others if each.has(name)), None)
+        if near is None and other is not None:
+            problem, near = f"{problem}: it is {'an' if other._hparam[0] in 'aeiou' else 'a'} {other._hparam}", ""
+        elif near is None:
+            near = name if did_you_mean(name, names) else re.sub(r"\d+$", "N", name)
+        return UsageError(f"'{name}' {problem}{choose_from(near, self.spellings(), names)}", self._hparam)
+
+    def has(self, name: str) -> bool:
+        """Return whether an entry has the name, or is known by it elsewhere."""
+        return name in self or any(entry.is_known_as(name) for entry in self)
+
+    def _meant(self, name: str) -> str | None:
+        """Return the name of the entry that is known by another elsewhere, or that alone mentions its words."""
+        known = [entry.spelling for entry in self if entry.is_known_as(name)]
+        mentioned = [entry.spelling for entry in self if _words(name) and entry.mentions(name)]
+        return known[0] if known else mentioned[0] if len(mentioned) == 1 else None
 
     def _look_up(self, name: str) -> tuple[Entry, dict[str, str]] | None:
         if len(self._taken) < len(_PLUGINS):
@@ -162,6 +196,15 @@ class Registry(Generic[Entry]):
             groups = {group: text for group, text in found[1].groupdict().items() if text is not None}
             self._found[name] = found[0], groups
         return self._found[name]
+
+
+def _plain(name: str) -> str:
+    """Return a name for comparisons: without capitals, signs and the number at its end."""
+    return "".join(_words(name)).rstrip("0123456789")
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9]+", text.casefold())
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ METHODS = Registry(
         "pruning.methods.ntk_sap",
         "pruning.methods.px",
     ),
+    of_methods=True,
 )
 ALLOCATIONS = Registry(
     Allocation,
@@ -47,6 +48,7 @@ ALLOCATIONS = Registry(
         "pruning.allocations.lamp",
         "pruning.allocations.smart_ratio",
     ),
+    of_methods=True,
 )
 SCHEDULES = Registry(
     Schedule,

@@ -41,6 +41,7 @@ TECHNIQUES = Registry(
         "training.techniques.shortcut_scales",
         "training.techniques.ema",
     ),
+    of_methods=True,
 )
 LR_SCHEDULES = Registry(
     LrSchedule,

@@ -47,6 +47,8 @@ def chain_levels(
     """Return the runs in order, by level: the sparsest first if the method adds to a mask."""
     if any(getattr(pruning, spelling) is not None for spelling in LEVELS):
         raise UsageError("a chain has several levels; use sparsities.", *LEVELS)
+    if pruning.structure is not None:
+        raise UsageError(f"a chain has several levels, and {pruning.structure} is one; use oneshot.", "structure")
     levels = list(flags.levels.items())
     found: dict[str, Desc] = {}
     before = flags.mask_experiment

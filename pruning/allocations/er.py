@@ -8,6 +8,7 @@ from pruning.allocations.allocation import Allocation, proportional
 
 ER = Allocation(
     spelling="er",
+    known_as=("erdos_renyi",),
     summary="density proportional to (n_in + n_out) / (n_in * n_out): Erdős-Rényi",
     paper="Mocanu et al. 2018, Scalable training of artificial neural networks with adaptive sparse connectivity",
     differences=(

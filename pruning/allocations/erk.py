@@ -49,6 +49,7 @@ def turboprune(shapes: Mapping[str, Shape], room: Mapping[str, int], keep: float
 
 ERK = Allocation(
     spelling="erk",
+    known_as=("erdos_renyi_kernel", "er_kernel"),
     summary="density proportional to (n_in + n_out + kernel sides) / (number of weights): Erdős-Rényi-kernel",
     paper="Evci et al. 2020, Rigging the Lottery: Making All Tickets Winners (appendix E)",
     differences=(

@@ -72,6 +72,7 @@ def _shares(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 LAMP = Allocation(
     spelling="lamp",
+    known_as=("layer_adaptive",),
     summary="all weights ranked together by the share of their squared score in what is left of their layer",
     paper="Lee et al. 2021, Layer-adaptive Sparsity for the Magnitude-based Pruning",
     tested_against="jaeho-lee/layer-adaptive-sparsity",

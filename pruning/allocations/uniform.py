@@ -8,6 +8,7 @@ from pruning.allocations.allocation import Allocation, proportional
 
 UNIFORM = Allocation(
     spelling="uniform",
+    known_as=("local", "per_layer"),
     pattern="uniform|layerwise",
     examples=("layerwise",),
     summary="the same density in every layer (also called layerwise)",

@@ -114,6 +114,7 @@ def _squared(gradient: Scores) -> Scores:
 
 FISHER = Method(
     spelling="fisherN",
+    known_as=("empirical_fisher", "fisher_diagonal", "obd_fisher"),
     pattern=f"fisher{EXAMPLES_PER_CLASS}",
     examples=("fisher10",),
     paper="Theis et al. 2018, Faster gaze prediction with dense networks and Fisher pruning",

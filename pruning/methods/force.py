@@ -22,6 +22,7 @@ def force(scoring: Scoring, hparams: SnipHparams) -> Scores:
 
 FORCE = Method(
     spelling="forceN",
+    known_as=("iterative_snip", "iter_snip", "foresight_connection_sensitivity"),
     pattern=f"force{EXAMPLES_PER_CLASS}",
     examples=("force10",),
     paper="de Jorge et al. 2021, Progressive Skeletonization: Trimming more fat from a network at initialization",

@@ -23,6 +23,7 @@ def grasp_it(scoring: Scoring, _: BatchesHparams) -> Scores:
 
 GRASP_IT = Method(
     spelling="grasp_itN",
+    known_as=("iterative_grasp", "iter_grasp"),
     pattern=f"grasp_it{EXAMPLES_PER_CLASS}",
     examples=("grasp_it10",),
     paper="de Jorge et al. 2021, Progressive Skeletonization: Trimming more fat from a network at initialization",

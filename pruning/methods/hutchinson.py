@@ -74,6 +74,7 @@ def probe(scoring: Scoring, like: Scores, number: int) -> Scores:
 
 HUTCHINSON = Method(
     spelling="hutchinsonN",
+    known_as=("obd", "hessian", "hessian_diagonal", "second_order"),
     pattern=f"hutchinson{EXAMPLES_PER_CLASS}",
     examples=("hutchinson10",),
     paper="LeCun et al. 1990, Optimal Brain Damage, with Hutchinson's estimate of the diagonal of the Hessian",

@@ -18,6 +18,7 @@ def magnitude(scoring: Scoring, _: PruningHparams) -> Scores:
 
 MAGNITUDE = Method(
     spelling="magnitude",
+    known_as=("mag", "magnitude_pruning", "l1_norm", "omp", "weight_magnitude"),
     paper="Han et al. 2015, Learning both Weights and Connections for Efficient Neural Networks",
     passes="none",
     tested_against="facebookresearch/open_lth, 123Bailey123/Pruning, ganguli-lab/Synaptic-Flow",

@@ -191,6 +191,7 @@ def _like(scoring: Scoring, tensor: Tensor) -> Tensor:
 
 NTK_SAP = Method(
     spelling="ntk_sap",
+    known_as=("ntk", "ntksap"),
     paper="Wang, Li & Sun 2023, NTK-SAP: Improving neural network pruning by aligning training dynamics",
     passes="three forward passes and two backward ones over each random batch",
     tested_against="YiteWang/NTK-SAP",

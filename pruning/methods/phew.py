@@ -107,6 +107,7 @@ def _preferences(bias: str) -> tuple[Preference, Preference | None]:
 
 PHEW = Method(
     spelling="phew",
+    known_as=("path_weighted_walks",),
     paper="Patil & Dovrolis 2021, PHEW: Constructing Sparse Networks that Learn Fast and Generalize Well",
     passes="one forward pass of one example, for the graph of the network; then random walks",
     tested_against="ShreyasMalakarjunPatil/PHEW",

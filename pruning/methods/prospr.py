@@ -156,6 +156,7 @@ def _check_finite(scores: Scores, steps: list[_Step], hparams: ProsprHparams) ->
 
 PROSPR = Method(
     spelling="prosprN",
+    known_as=("prospect_pruning", "meta_gradients"),
     pattern=f"prospr{EXAMPLES_PER_CLASS}",
     examples=("prospr10",),
     paper="Alizadeh et al. 2022, Prospect Pruning: Finding Trainable Weights at Initialization using Meta-Gradients",

@@ -176,6 +176,7 @@ def _parameters(network: nn.Module, prunable: set[str]) -> dict[str, nn.Paramete
 
 PX = Method(
     spelling="pxN",
+    known_as=("path_exclusion",),
     pattern=f"px{EXAMPLES_PER_CLASS}",
     examples=("px10",),
     paper="Iurada et al. 2024, Finding Lottery Tickets in Vision Models via Data-driven Spectral Foresight Pruning",

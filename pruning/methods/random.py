@@ -25,6 +25,7 @@ def random(scoring: Scoring, _: PruningHparams) -> Scores:
 
 RANDOM = Method(
     spelling="random",
+    known_as=("rand", "random_pruning"),
     paper="no paper: scores drawn uniformly",
     passes="none",
     tested_against="123Bailey123/Pruning",

@@ -44,6 +44,7 @@ def sensitivity(weights: Mapping[str, Tensor], scoring: Scoring, hparams: SnipHp
 
 SNIP = Method(
     spelling="snipN",
+    known_as=("connection_sensitivity", "single_shot"),
     pattern=f"snip{EXAMPLES_PER_CLASS}",
     examples=("snip10",),
     paper="Lee et al. 2019, SNIP: Single-shot Network Pruning based on Connection Sensitivity",

@@ -80,6 +80,7 @@ def synflow(scoring: Scoring, _: SynflowHparams) -> Scores:
 
 SYNFLOW = Method(
     spelling="synflow",
+    known_as=("synaptic_flow", "iterative_synflow", "iter_synflow"),
     paper="Tanaka et al. 2020, Pruning neural networks without any data by iteratively conserving synaptic flow",
     passes="in each iteration, one forward and backward pass of one example",
     tested_against="ganguli-lab/Synaptic-Flow, 123Bailey123/Pruning",

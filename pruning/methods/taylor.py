@@ -23,6 +23,7 @@ def taylor(scoring: Scoring, _: ExamplesHparams) -> Scores:
 
 TAYLOR = Method(
     spelling="taylorN",
+    known_as=("taylor_fo", "first_order", "gradient_times_weight", "weight_times_gradient"),
     pattern=f"taylor{EXAMPLES_PER_CLASS}",
     examples=("taylor10",),
     paper="Jaiswal et al. 2022, Training Your Sparse Neural Network Better with Any Mask",

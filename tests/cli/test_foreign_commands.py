@@ -58,6 +58,7 @@ SMALLER: Mapping[str, str] = {
     "gradinit_iters": "2",
     "gem_miner_period": "1it",
     "srigl_no_ablation": "fc",
+    "cs_rounds": "1",
     "batch_size": "512",
     "score_batch_size": "64",
     "prune_iterations": "3",
@@ -84,11 +85,18 @@ OF_COMMANDS: Mapping[str, Mapping[str, str]] = {
     "=itop": {"mask_update_frequency": "1it"},
     "--gmp_curve=granet": {"gmp_frequency": "1it", "gmp_end": "3it"},
     "=granet": {"mask_update_frequency": "1it"},
+    "=acdc": {"acdc_prune_at": "0it,2it", "acdc_restore_at": "1it"},
+    "=continuous_sparsification": {
+        "training_steps": "6it",
+        "cs_rounds": "1",
+        "cs_temperature_frequency": "1it",
+        "cs_rewind": "1it",
+    },
     "=gem_miner": {"gem_miner_period": "1it", "gem_miner_begin": "1it"},
     "--platform=multi_gpu": {"num_processes": "1"},
     "lottery": {"levels": "1"},
 }
-"""Flags to add to commands, selected by a word or a part of a word in them, if they lack these flags."""
+"""Flags of commands, by a word or a part of a word in them: added where they lack these, or in place of `SMALLER`."""
 
 
 def run_small(words: list[str], place: Path) -> list[str]:
@@ -117,7 +125,7 @@ def shrunk(words: list[str]) -> list[str]:
     kept = [word for word in words if word.removeprefix("--").partition("=")[0] not in added]
     for part, further in OF_COMMANDS.items():
         if part in words or any(word.startswith("--technique=") and part in word for word in words):
-            added |= {name: value for name, value in further.items() if name not in given}
+            added |= {name: value for name, value in further.items() if name not in given or name in SMALLER}
     preset = given.get("default_hparams", "")
     if preset:
         added |= {"dataset_name": "own64" if "tinyimagenet" in preset else "own32", **OF_PRESETS, **narrow(preset)}

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
+from branches.registry import BRANCHES
 from foundations.errors import UsageError
 from foundations.registry import Registered, Registry, load
+from pruning.registry import ALLOCATIONS, METHODS
+from training.registry import LR_SCHEDULES, TECHNIQUES
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,6 +69,49 @@ def test_a_name_that_is_not_there_is_refused_with_those_that_are(name: str, mess
         registry_of(BALL, SNIP).find(name)
 
     assert str(refusal.value) == message
+
+
+@pytest.mark.parametrize("name", ["sphere", "SPHERE", "round-thing", "round_thing_3", "rolling"])
+def test_a_name_that_others_give_an_entry_suggests_it(name: str) -> None:
+    @dataclass(frozen=True, kw_only=True, eq=False)
+    class Told(Registered):
+        summary: str
+
+    ball = Told(spelling="ball", summary="a thing for rolling", known_as=("sphere", "round_thing"))
+    registry = Registry(Told, "toy", ())
+    registry.register(module_of(ball=ball, cube=Told(spelling="cube", summary="a thing with edges")))
+
+    with pytest.raises(UsageError, match=r"toy: '.*' is not a valid value\. Did you mean 'ball'\? Choose"):
+        registry.find(name)
+
+
+@pytest.mark.parametrize(
+    ("registry", "name", "words"),
+    [
+        (TECHNIQUES, "sparse_momentum", "Did you mean 'snfs'?"),
+        (TECHNIQUES, "gradual-magnitude-pruning", "Did you mean 'gmp'?"),
+        (TECHNIQUES, "Sparse Evolutionary Training", "Did you mean 'set'?"),
+        (TECHNIQUES, "dettmers", "Did you mean 'snfs'?"),
+        (METHODS, "iterative_snip", "Did you mean 'forceN'?"),
+        (METHODS, "Optimal_Brain_Damage", "Did you mean 'hutchinsonN'?"),
+        (ALLOCATIONS, "erdos_renyi_kernel", "Did you mean 'erk'?"),
+        (LR_SCHEDULES, "cosine_annealing", "Did you mean 'cosine'?"),
+        (BRANCHES, "sparse_rebasin", "Did you mean 'transplant'?"),
+        (TECHNIQUES, "snip10", "'snip10' is not a valid value: it is a strategy; choose from acdc"),
+        (METHODS, "rigl", "'rigl' is not a valid value: it is a technique; choose from random"),
+        (METHODS, "lamp", "'lamp' is not a valid value: it is an allocation; choose"),
+        (ALLOCATIONS, "synaptic_flow", "'synaptic_flow' is not a valid value: it is a strategy; choose"),
+    ],
+)
+def test_methods_are_suggested_by_their_names_in_papers(registry: Registry[Any], name: str, words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        registry.find(name)
+
+
+def test_no_name_that_others_give_a_method_is_the_name_of_another() -> None:
+    for registry in (TECHNIQUES, METHODS, ALLOCATIONS, LR_SCHEDULES, BRANCHES):
+        for entry in registry:
+            assert not [name for name in entry.known_as if name in registry]
 
 
 def test_files_are_imported_when_something_is_looked_up_and_in_their_order(

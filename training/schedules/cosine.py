@@ -14,6 +14,7 @@ def factor(t: int, course: Course) -> float:
 
 COSINE = LrSchedule(
     spelling="cosine",
+    known_as=("cosine_annealing", "cosineannealinglr", "cos"),
     summary="half a cosine, from --lr to --min_lr at the last step",
     paper="Loshchilov and Hutter 2017, SGDR: Stochastic Gradient Descent with Warm Restarts",
     factor=factor,

@@ -19,6 +19,7 @@ def factor(t: int, course: Course) -> float:
 
 INVERSE_SQRT = LrSchedule(
     spelling="inverse_sqrt",
+    known_as=("noam", "rsqrt", "transformer"),
     summary="from the end of the warmup on as 1 / sqrt(step)",
     paper="Vaswani et al. 2017, Attention Is All You Need",
     factor=factor,

@@ -12,6 +12,7 @@ def factor(t: int, course: Course) -> float:
 
 LINEAR = LrSchedule(
     spelling="linear",
+    known_as=("linear_decay",),
     summary="a line, from --lr to --min_lr at the last step",
     paper="Devlin et al. 2019, BERT: Pre-training of Deep Bidirectional Transformers",
     factor=factor,

@@ -12,6 +12,7 @@ def factor(t: int, course: Course) -> float:
 
 MILESTONES = LrSchedule(
     spelling="milestones",
+    known_as=("step", "multistep", "constant", "piecewise", "steplr"),
     summary="drops by --gamma at --milestone_steps; constant without them",
     factor=factor,
     takes_milestones=True,

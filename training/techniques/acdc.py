@@ -178,6 +178,7 @@ class Acdc(Hooks[AcdcHparams]):
 
 ACDC_TECHNIQUE = Technique(
     spelling="acdc",
+    known_as=("alternating_compressed_decompressed", "compressed_decompressed"),
     summary="alternate dense and sparse phases of training, and end sparse",
     paper="Peste et al. 2021, AC/DC: Alternating Compressed/DeCompressed Training of Deep Neural Networks",
     tested_against="IST-DASLab/ACDC",

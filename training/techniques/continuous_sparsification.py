@@ -203,6 +203,7 @@ class ContinuousSparsification(Hooks[CsHparams]):
 
 CONTINUOUS_SPARSIFICATION = Technique(
     spelling="continuous_sparsification",
+    known_as=("cs", "cont_sparse", "contsparse"),
     summary="learn soft masks that harden, in rounds, and train the ticket that they find",
     paper="Savarese et al. 2020, Winning the Lottery with Continuous Sparsification",
     tested_against="lolemacs/continuous-sparsification",

@@ -81,6 +81,7 @@ class Cyclic(Hooks[CyclicHparams]):
 
 CYCLIC = Technique(
     spelling="cyclic",
+    known_as=("cyclic_lr", "turboprune", "warm_restarts", "sgdr"),
     summary="train in cycles, each with the whole schedule and a new optimizer",
     paper="TurboPrune, https://github.com/nelaturuharsha/TurboPrune",
     differences=(

@@ -85,6 +85,7 @@ def _largest(values: Sequence[Tensor], density: float) -> list[Tensor]:
 
 EDGE_POPUP = Technique(
     spelling="edge_popup",
+    known_as=("ep", "hidden_networks", "supermask", "supermasks", "strong_lottery_ticket"),
     summary="learn a mask of weights that do not train, by a score for each",
     paper="Ramanujan et al. 2020, What's Hidden in a Randomly Weighted Neural Network?",
     tested_against="allenai/hidden-networks",

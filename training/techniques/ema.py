@@ -112,6 +112,7 @@ class Ema(Hooks[EmaHparams]):
 
 EMA = Technique(
     spelling="ema",
+    known_as=("polyak", "polyak_averaging", "weight_averaging", "mean_teacher"),
     summary="evaluate, and end with, an exponential moving average of the weights",
     paper="Tarvainen and Valpola 2017, Mean Teachers Are Better Role Models",
     hparams=EmaHparams,

@@ -162,6 +162,7 @@ class GemMiner(LearnedMask[GemMinerHparams]):
 
 GEM_MINER = Technique(
     spelling="gem_miner",
+    known_as=("gm", "hc_iter"),
     summary="learn a mask of weights that do not train, by scores that are rounded, with fewer and fewer weights",
     paper="Sreenivasan et al. 2022, Rare Gems: Finding Lottery Tickets at Initialization",
     tested_against="ksreenivasan/pruning_is_enough",

@@ -94,6 +94,7 @@ class GradInit(Hooks[GradInitHparams]):
 
 GRADINIT = Technique(
     spelling="gradinit",
+    known_as=("lrsi", "layer_wise_rescaled_initialization"),
     summary="learn a scale for each parameter tensor before training (ToST's LRsI)",
     paper="Zhu et al. 2021, GradInit: Learning to Initialize Neural Networks for Stable and Efficient Training",
     tested_against="VITA-Group/ToST",

@@ -75,6 +75,7 @@ def _normalizations(model: nn.Module) -> Iterator[nn.Module]:
 
 INTERPOLATED_NORM = Technique(
     spelling="interpolated_norm",
+    known_as=("aws", "find_a_winning_sign"),
     summary="train with scales and shifts of normalization between theirs and those of an initialization",
     paper="Oh et al. 2025, Find A Winning Sign: Sign Is All We Need to Win the Lottery",
     differences=(

@@ -94,6 +94,7 @@ class Itop(AfterStep[ItopHparams]):
 
 ITOP = Technique(
     spelling="itop",
+    known_as=("rigl_itop", "set_itop", "dst"),
     summary="RigL or SET with long intervals and updates until the end; reports the share of weights tried",
     paper="Liu et al. 2021, Do We Actually Need Dense Over-Parameterization? In-Time Over-Parameterization",
     tested_against="Shiweiliuiiiiiii/In-Time-Over-Parameterization",

@@ -169,6 +169,7 @@ class Mest(UpdatedAfterStep[MestHparams]):
 
 MEST = Technique(
     spelling="mest",
+    known_as=("mest_em", "mest_em_s", "em_s", "elastic_mutation"),
     summary="drop by magnitude and gradient every few epochs, grow at random",
     paper="Yuan et al. 2021, MEST: Accurate and Fast Memory-Economic Sparse Training Framework on the Edge",
     differences="Compared with its definition, not with its code. The score has the gradient of the batch before the "

@@ -57,6 +57,7 @@ class Powerpropagation(Hooks[PowerpropagationHparams]):
 
 POWERPROPAGATION = Technique(
     spelling="powerpropagation",
+    known_as=("powerprop",),
     summary="train roots of the weights, so that large weights learn faster than small ones",
     paper="Schwarz et al. 2021, Powerpropagation: A sparsity inducing weight reparameterisation",
     differences="Tested against the equations of the paper. Pruning is another technique, or a branch: gmp, oneshot.",

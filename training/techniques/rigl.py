@@ -101,6 +101,7 @@ class Rigl(DropAndGrow[R]):
 
 RIGL = Technique(
     spelling="rigl",
+    known_as=("rigged_lottery", "gradient_growth"),
     summary="drop the smallest weights, grow where the gradient is largest",
     paper="Evci et al. 2020, Rigging the Lottery: Making All Tickets Winners",
     hparams=RiglHparams,

@@ -51,6 +51,7 @@ class Set(DropAndGrow[SetHparams]):
 
 SET = Technique(
     spelling="set",
+    known_as=("sparse_evolutionary_training",),
     summary="drop the smallest weights, grow at random",
     paper="Mocanu et al. 2018, Scalable training of artificial neural networks with adaptive sparse connectivity",
     differences=(

@@ -76,6 +76,7 @@ class Smoothing(Hooks[SmoothingHparams]):
 
 SMOOTHING = Technique(
     spelling="smoothing",
+    known_as=("ls",),
     summary="smooth the labels, over the other classes as ToST does or over all",
     paper="Szegedy et al. 2016, Rethinking the Inception Architecture for Computer Vision; Jaiswal et al. 2022 (ToST)",
     differences="Over the other classes, as ToST does, or over all; --smoothing_reported for ToST's reported losses.",

@@ -165,6 +165,7 @@ def _exactly(shares: Mapping[str, float], room: Mapping[str, int], total: int) -
 
 SNFS = Technique(
     spelling="snfs",
+    known_as=("sparse_momentum", "momentum_growth", "sparse_learning"),
     summary="sparse momentum: drop the smallest weights, grow where the momentum is largest, across layers",
     paper="Dettmers & Zettlemoyer 2019, Sparse Networks from Scratch: Faster Training without Losing Performance",
     tested_against="TimDettmers/sparse_learning",

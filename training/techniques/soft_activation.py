@@ -73,6 +73,7 @@ class SoftActivation(FadingHooks[SoftActivationHparams]):
 
 SOFT_ACTIVATION = Technique(
     spelling="soft_activation",
+    known_as=("swish", "mish", "soft_relu"),
     summary="train with a smooth activation function",
     paper="Jaiswal et al. 2022, Training Your Sparse Neural Network Better with Any Mask",
     differences="ToST keeps the function to the end; here it can also fade to ReLU.",

@@ -268,6 +268,7 @@ def _at_most(kept: Tensor, count: int, sizes: Tensor | None) -> Tensor:
 
 SRIGL = Technique(
     spelling="srigl",
+    known_as=("structured_rigl", "constant_fan_in", "condensed_sparsity"),
     summary="RigL with as many weights in each neuron of a layer; neurons with few salient weights go (SRigL)",
     paper="Lasby et al. 2024, Dynamic Sparse Training with Structured Sparsity",
     tested_against="calgaryml/condensed-sparsity",

@@ -96,6 +96,7 @@ class Str(Hooks[StrHparams]):
 
 STR = Technique(
     spelling="str",
+    known_as=("soft_threshold", "soft_thresholding", "learned_thresholds"),
     summary="learn a threshold for each layer, below which weights are zero",
     paper="Kusupati et al. 2020, Soft Threshold Weight Reparameterization for Learnable Sparsity",
     tested_against="RAIVNLab/STR",
