@@ -18,14 +18,16 @@ from pruning.effective_density import fewest_kept, graph_of
 from pruning.hparams import PruningHparams
 from pruning.level import kept_of
 from pruning.masks.mask import Mask
-from pruning.masks.selection import inverted, select
+from pruning.masks.selection import inverted, select, select_in_groups
 from pruning.method import Method
 from pruning.plugin_results import check_counts, check_mask, checked_counts_of, checked_scores
 from pruning.registry import ALLOCATIONS, SCHEDULES
 from pruning.rounding import NEAREST, SYNAPTIC_FLOW, Counted, kept_as_published, ties_of
 from pruning.scoring.inputs import ScoringInputs
 from pruning.scoring.scoring import Scores, Scoring, open_scoring
+from pruning.structure.structure import CountedStructure
 from pruning.weights.computed_weights import Computed
+from pruning.weights.grouped import grouped
 from pruning.weights.named_weights import kept_by_torch
 from pruning.weights.prunable import BATCHNORMS, Choice
 from pruning.weights.shards import refuse_sharded
@@ -48,8 +50,8 @@ def mask_from_hparams(
 ) -> Mask:
     """Return the mask that hyperparameters describe. The arguments are those of `prune`, which also warns of collapse.
 
-    keep: replaces the level of the hyperparameters. Ignored layers keep all their weights. As in OpenLTH, they count in
-    the level, so the other layers lose more.
+    keep: replaces the level of the hyperparameters; not with a structure. Ignored layers keep all their weights. As in
+    OpenLTH, they count in the level, so the other layers lose more; with a structure, they do not.
 
     Raises: UsageError, also if ignored layers are not the model's, or hold more than the level leaves.
     """
@@ -58,6 +60,8 @@ def mask_from_hparams(
     _check_numbers(model, hparams, whole)
     ignored = _ignored(hparams, mask or Mask.to_prune(model, hparams))
     pruner = _Pruner(model, hparams, inputs, whole, ignored)
+    if (structure := hparams.counted) is not None:
+        return pruner.mask_with(structure, on_iteration)
     if keep is None and hparams.effective_density is not None:
         keep = pruner.kept_for_effective_density(hparams.effective_density)
     return pruner.mask_keeping(kept_of(whole.total, hparams.level) if keep is None else keep, on_iteration)
@@ -93,9 +97,23 @@ class _Pruner:
                 check_mask(found, start, keep, method)
             else:
                 counted = Counted(self._whole.total, self._whole.kept, Mask(self._ignored).kept)
-                groups = _groups(hparams, scoring, start, keep, counted)
-                found = _iterate(scoring, hparams, start, groups, on_iteration, self._first)
+                select_now = partial(_select_in_groups, hparams, _groups(hparams, scoring, start, keep, counted))
+                found = _iterate(scoring, hparams, start, select_now, on_iteration, self._first)
         return self._with_ignored(found)
+
+    def mask_with(self, structure: CountedStructure, on_iteration: OnIteration | None = None) -> Mask:
+        """Return the mask with a structure. Warns of layers without it. Raises: UsageError."""
+        hparams, start = self._hparams, self._start
+        layers = grouped(self._model, list(start), structure, hparams.structure_uneven)
+        layers.check("structure", "structure_uneven")
+        count = _scheduled_count(hparams, structure.size, structure.kept)
+
+        def select_now(iteration: int, scores: Scores, candidates: Mask, _: Mask) -> Mask:
+            keep = count(iteration, structure.size)
+            return select_in_groups(scores, candidates, layers.groups, keep, hparams.prune_direction)
+
+        with open_scoring(self._model, hparams, start, self._inputs) as scoring:
+            return self._with_ignored(_iterate(scoring, hparams, start, select_now, on_iteration))
 
     def kept_for_effective_density(self, target: float) -> int:
         """Return the least number of kept weights whose mask has an effective density. Raises: UsageError."""
@@ -138,17 +156,19 @@ def _scores(scoring: Scoring, hparams: PruningHparams) -> Scores:
 
 _Count = Callable[[int, int], int]
 """(number of the iteration, from 1; weights kept before it) -> number of weights it keeps, without ties."""
+_Select = Callable[[int, Scores, Mask, Mask], Mask]
+"""(number of the iteration, from 1; scores; mask of the weights to choose from; mask before it) -> mask after it."""
 
 
 def _iterate(
     scoring: Scoring,
     hparams: PruningHparams,
     start: Mask,
-    groups: list[tuple[Mask, _Count]],
+    select_now: _Select,
     on_iteration: OnIteration | None,
     first: list[Scores] | None = None,
 ) -> Mask:
-    """Score and prune iteratively, each group to its number of weights.
+    """Score and prune iteratively.
 
     first: holds the scores of the first iteration, if they are known already; else they are put there.
     """
@@ -164,9 +184,7 @@ def _iterate(
             shares = allocation.normalize(scores, candidates, hparams.method)
             scores = checked_scores(shares, candidates, allocation, allocation.normalize)
         _warn_of_ties(scores, mask)
-        kept = mask.kept_per_layer()
-        now = [(group, count(iteration, sum(kept[name] for name in group))) for group, count in groups]
-        mask = _select_in_groups(scores, candidates, now, hparams)
+        mask = select_now(iteration, scores, candidates, mask)
         if on_iteration is not None:
             on_iteration(iteration, mask, scores)
     return mask
@@ -224,11 +242,19 @@ def _scheduled_count(hparams: PruningHparams, start: int, target: int) -> _Count
     return lambda iteration, _: counts[iteration - 1]
 
 
-def _select_in_groups(scores: Scores, mask: Mask, groups: list[tuple[Mask, int]], hparams: PruningHparams) -> Mask:
-    direction = hparams.prune_direction
+def _select_in_groups(
+    hparams: PruningHparams,
+    groups: list[tuple[Mask, _Count]],
+    iteration: int,
+    scores: Scores,
+    mask: Mask,
+    before: Mask,
+) -> Mask:
+    direction, kept = hparams.prune_direction, before.kept_per_layer()
     ties = ties_of(hparams.rounding, ALLOCATIONS.find(hparams.allocation))
     parts = []
-    for group, keep in groups:
+    for group, count in groups:
+        keep = count(iteration, sum(kept[name] for name in group))
         its_scores, its_mask = scores, mask
         if len(groups) > 1:
             its_scores = {name: scores[name] for name in group}

@@ -10,8 +10,9 @@ from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, hparam
 from foundations.errors import UsageError
 from pruning.level import LEVELS, prune_fraction_of
 from pruning.method import Direction, Method
-from pruning.registry import ALLOCATIONS, METHODS, SCHEDULES
+from pruning.registry import ALLOCATIONS, METHODS, SCHEDULES, STRUCTURES
 from pruning.rounding import NEAREST, Roundings, check_rounding
+from pruning.structure.structure import SKIP, UNEVEN, CountedStructure, counted
 
 DEFAULT_LAYERS, CONVOLUTIONAL, ALL_BUT_CLASSIFIER = "all", "convolutions", "all_but_classifier"
 LAYER_GROUPS = frozenset({DEFAULT_LAYERS, CONVOLUTIONAL, ALL_BUT_CLASSIFIER})
@@ -70,6 +71,15 @@ class PruningHparams(Hparams):
     output. 'igq': ideal gas quotas. 'uniform_plus': the first convolution is dense, and 0.2 of the last layer stays.
     """
 
+    structure: str | None = hparam(None, choices=STRUCTURES)
+    """Keep as many weights in each group: N:M keeps N of every M consecutive inputs of a neuron, such as 2:4. It sets
+    the level, which need not be given."""
+
+    structure_uneven: str = hparam(SKIP, choices=UNEVEN)
+    """First convolutions, convolutions in groups, depthwise ones, and layers whose inputs M does not divide: they stay
+    dense (skip), have a shorter group at the end of the inputs (pad), or have groups that cross the places of a kernel,
+    and neurons (flatten)."""
+
     prune_highest: bool = hparam(False)
     """Prune the highest scores, whatever the direction of the method."""
 
@@ -125,6 +135,7 @@ class PruningHparams(Hparams):
                 if getattr(self, name) != getattr(PruningHparams, name):
                     raise UsageError(f"{self.strategy} builds its mask of the weights of all layers.", name)
         _ = self.level
+        self._check_structure()
         if self.effective_density is not None:
             given = [name for name in LEVELS[:-1] if getattr(self, name) is not None]
             if given:
@@ -145,6 +156,24 @@ class PruningHparams(Hparams):
         if self.method.is_constructive and self.allocation != "global":
             raise UsageError(f"{self.strategy} spreads the weights by itself; it takes only global.", "allocation")
 
+    def _check_structure(self) -> None:
+        """Check that nothing else says how many weights stay, or in which layers, beside a structure."""
+        if self.structure is None:
+            if self.structure_uneven != SKIP:
+                raise UsageError("it is for a structure, such as 2:4; give both.", "structure_uneven", "structure")
+            return
+        others = {"effective_density": None, "allocation": "global", "rounding": NEAREST}
+        for name, default in others.items():
+            if getattr(self, name) != default:
+                raise UsageError(f"{self.structure} says how many weights each group keeps; leave it out.", name)
+        if self.method.is_constructive:
+            raise UsageError(f"{self.strategy} builds its mask without scores.", "structure")
+
+    @property
+    def counted(self) -> CountedStructure | None:
+        """The structure, with the number of weights that its groups keep; None for a mask without structure."""
+        return None if self.structure is None else counted(STRUCTURES, self.structure, "structure")
+
     @property
     def method(self) -> Method:
         """The method that `strategy` names."""
@@ -158,10 +187,23 @@ class PruningHparams(Hparams):
 
     @property
     def level(self) -> float:
-        """The level as a prune fraction, whichever hyperparameter gives it; of an effective density, 1 - that."""
+        """The level as a prune fraction, whichever hyperparameter gives it; of an effective density, 1 - that.
+
+        Of a structure, that of its groups: layers without the structure are dense.
+        """
+        if (structure := self.counted) is not None:
+            return self._level_of(structure)
         if self.effective_density is not None:
             return prune_fraction_of(density=self.effective_density)
         return prune_fraction_of(self.prune_fraction, self.density, self.compression)
+
+    def _level_of(self, structure: CountedStructure) -> float:
+        level = prune_fraction_of(density=structure.kept / structure.size)
+        given = [name for name in LEVELS[:-1] if getattr(self, name) is not None]
+        if given and prune_fraction_of(self.prune_fraction, self.density, self.compression) != level:
+            share = f"{structure.kept} of {structure.size} weights of each group, a density of {1 - level:g}"
+            raise UsageError(f"{self.structure} keeps {share}; leave the level out.", *given)
+        return level
 
     @property
     def scores_in_eval_mode(self) -> bool:

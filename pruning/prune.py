@@ -19,6 +19,7 @@ from pruning.rounding import NEAREST
 from pruning.scoring.arguments import plain, shape_of_example, whole_number
 from pruning.scoring.inputs import ScoringInputs
 from pruning.scoring.outputs import Loss, Objective, Output
+from pruning.structure.structure import SKIP
 from pruning.weights.left_out import warn_of_left_out
 from pruning.weights.prunable import Choice
 
@@ -51,6 +52,8 @@ def prune(
     schedule: str = "exponential",
     rounding: str = NEAREST,
     allocation: str = "global",
+    structure: str | None = None,
+    structure_uneven: str = SKIP,
     highest: bool | None = None,
     invert_scores: bool = False,
     examples: Examples | None = None,
@@ -79,6 +82,9 @@ def prune(
     on paths of kept weights from input to output: then the fewest weights with that density are kept.
     iterations, schedule: the number of times that the network is scored and pruned, and the schedule of the number of
     kept weights. allocation: the allocation of the level to the layers.
+    structure: N:M keeps N of every M consecutive inputs of a neuron, such as 2:4, which is the level. structure_uneven:
+    the treatment of first convolutions, convolutions in groups, and inputs that M does not divide: 'skip' leaves them
+    dense, 'pad' gives them a shorter group at the end, 'flatten' groups across places of the kernel and neurons.
     rounding: of the number of pruned weights, by default to the nearest, the first of equal scores being pruned;
     'synaptic_flow', 'openlth' and 'force' round as these code bases do (`pruning.rounding`).
     highest: whether the highest scores are pruned; by default, the method decides. invert_scores: rank by 1 / score.
@@ -105,7 +111,8 @@ def prune(
     options: the method's own hyperparameters, such as score_per_batch=True for snip.
 
     Raises: UsageError for any argument that is not valid. Warns of layers with no weights left (CollapseWarning), of
-    weights that are not prunable by default (UnprunedWarning), and of scores that are all equal (TiesWarning).
+    weights that are not prunable by default or stay without the structure (UnprunedWarning), and of scores that are all
+    equal (TiesWarning).
     """
     if not isinstance(strategy, str):
         raise UsageError(f"{strategy!r} is not a valid value; it takes the name of a method.", "strategy")
@@ -123,6 +130,8 @@ def prune(
         prune_schedule=schedule,
         rounding=rounding,
         allocation=allocation,
+        structure=structure,
+        structure_uneven=structure_uneven,
         prune_highest=bool(highest),
         prune_lowest=highest is not None and not highest,
         invert_scores=invert_scores,
@@ -133,6 +142,8 @@ def prune(
     )
     if keep is not None and any(level is not None for level in (density, fraction, compression, effective_density)):
         raise UsageError("it excludes density, fraction, compression and effective_density; give one of them.", "keep")
+    if keep is not None and structure is not None:
+        raise UsageError(f"{structure} says how many weights each group keeps; leave it out.", "keep")
     if keep is not None and rounding != NEAREST:
         raise UsageError(f"it rounds a level; give density, fraction or compression with {rounding}.", "rounding")
     if hparams.replaces_weights is not None:

@@ -27,6 +27,8 @@ from pruning.scoring.inputs import ScoringInputs, one_example
 from pruning.scoring.outputs import Objective, OutputsWarning
 from pruning.scoring.score_statistics import Statistics
 from pruning.scoring.scoring import Scores
+from pruning.structure.structure import SKIP, CountedStructure
+from pruning.weights.grouped import grouped
 from pruning.weights.left_out import UnprunedWarning, left_out
 from training.context import Context
 from training.without_effect import WithoutEffectWarning
@@ -153,10 +155,16 @@ class Requested:
     """The prune fraction; None for the mask's own."""
     effective_density: float | None = None
     """The share of the weights on paths; None if it was not asked for."""
+    structure: CountedStructure | None = None
+    """The structure, whose groups say how many weights stay; None for none."""
+    uneven: str = SKIP
+    """The treatment of layers that the structure does not divide."""
 
     @classmethod
     def of(cls, pruning: PruningHparams) -> Requested:
         """Return the level that hyperparameters ask for."""
+        if (structure := pruning.counted) is not None:
+            return cls(structure=structure, uneven=pruning.structure_uneven)
         effective = pruning.effective_density
         return cls(None if effective is not None else pruning.level, effective)
 
@@ -185,5 +193,7 @@ def keep_mask(
         input_shape=inputs,
         scores=scores,
     )
+    if (structure := requested.structure) is not None:
+        report["structure"] = grouped(model, list(mask), structure, requested.uneven).report(mask)
     run.save_sparsity(report | ({"is_outcome": True} if is_outcome else {}))
     run.save_mask(*mask.to_tensors())

@@ -18,14 +18,14 @@ class OneshotFlags(BranchHparams):
     """The scored weights, the starting mask, the trained weights, and their changes."""
 
     prune_experiment: RunRef | None = hparam(None)
-    """The run whose weights are scored: main, or the address of any run (the parent if not given)."""
+    """The run whose weights are scored: main, or the address or the command of any run (the parent if not given)."""
     prune_step: str = hparam("0it", step=True)
     """The step of the weights that are scored; the parent's last for pruning after training. best is the step where the
     headline metric on held out examples was best, of a run that is complete."""
     mask_experiment: RunRef | None = hparam(None)
     """The run whose mask is pruned further (that of --prune_experiment if not given; main for no mask)."""
     state_experiment: RunRef | None = hparam(None)
-    """The run whose weights are trained: main, or the address of any run (the parent if not given)."""
+    """The run whose weights are trained: main, or the address or the command of any run (the parent if not given)."""
     state_step: str = hparam("0it", step=True)
     """The step of the weights that are trained: 0ep for the initialization, later for rewinding;
     best as above."""

@@ -76,7 +76,7 @@ def _described(row: Row) -> list[str]:
         lines += [f"  {name:<34}{'not kept here':>18}" for name in run.left_out()]
     report = run.sparsity()
     if report is not None:
-        lines += ["", "Mask", *_mask(report)]
+        lines += ["", "Mask", *_mask(report, asks=row.learned_mask is None or row.learned_mask[1] is not None)]
     lines += ["", "Line of descent", *(f"  {line}" for line in descent(run))]
     below = children(run)
     return [*lines, "", "Children", *(f"  {line}" for line in below)] if below else lines
@@ -130,13 +130,18 @@ def _needed(run: Run) -> list[Plugin]:
     return list({plugin.name: plugin for part in parts for plugin in plugins_of(part)}.values())
 
 
-def _mask(report: dict[str, Any]) -> list[str]:
+def _mask(report: dict[str, Any], *, asks: bool) -> list[str]:
+    """asks: whether a density was requested."""
     requested, achieved, effective = report["requested"], report["achieved"], report.get("effective")
     lines = [
-        f"  kept {achieved['kept']:,} of {report['total']:,} (requested {requested['kept']:,})"
+        f"  kept {achieved['kept']:,} of {report['total']:,}"
+        + (f" (requested {requested['kept']:,})" if asks else "")
         + (", the outcome of training" if report.get("is_outcome") else ""),
         f"  density {percent(achieved['density'])}, sparsity {percent(achieved['sparsity'])}",
     ]
+    if structure := report.get("structure"):
+        without = ", ".join(f"{name} ({reason})" for name, reason in structure["without"].items())
+        lines.append(f"  structure {structure['name']}" + (f"; without it: {without}" if without else ""))
     if effective:
         on_paths = f"{effective['kept']:,} kept weights lie on a path from the input to the output"
         lines.append(f"  effective density {percent(effective['density'])}: {on_paths}")

@@ -9,7 +9,7 @@ from typing import Any
 from cli.display.plain_table import duration, figure, percent, table
 from foundations.description.address import canonical_json
 from foundations.description.desc import Desc
-from foundations.metrics import METRICS, Metric, headline_of, written
+from foundations.metrics import METRICS, Metric, has_diverged, headline_of, written
 from foundations.plan import Plan, PlannedRun
 from foundations.storage.manifest import Manifest
 from foundations.storage.run import Run
@@ -66,7 +66,7 @@ def result_cells(run: Run, manifest: Manifest | None) -> dict[str, str]:
     headline = headline_of(run.record())
     return {
         "sparsity": percent(results.get("sparsity", 0.0)),
-        headline.label: measured(headline, results.get(headline.on_test)),
+        headline.label: measured(headline, results),
         "address": short_address(run),
     }
 
@@ -78,9 +78,16 @@ def result_names(rows: Sequence[Mapping[str, str]]) -> list[str]:
     return ["sparsity", *metrics]
 
 
-def measured(metric: Metric, value: float | None) -> str:
-    """Return the value of a metric as text: fractions as percentages, others with four digits behind the point."""
-    return percent(value) if metric.is_fraction else "" if value is None else written(value)
+def measured(metric: Metric, results: Mapping[str, float | None], prefix: str = "test_") -> str:
+    """Return the value of a metric as text: fractions as percentages, others with four digits behind the point.
+
+    prefix: the examples, as in the results' names. A run whose loss is not finite is marked.
+    """
+    value = results.get(prefix + metric.spelling)
+    if value is None:
+        return ""
+    text = percent(value) if metric.is_fraction else written(value)
+    return text + " (diverged)" if has_diverged(results) else text
 
 
 def summary(planned: PlannedRun, computed: list[PlannedRun]) -> str:
@@ -91,10 +98,7 @@ def summary(planned: PlannedRun, computed: list[PlannedRun]) -> str:
     headline = headline_of(planned.run.record())
     metrics = [headline, *(metric for metric in METRICS if metric is not headline)]
     figures: dict[str, Any] = {
-        **{
-            f"{'test ' if metric is headline else ''}{metric.label}": measured(metric, results.get(metric.on_test))
-            for metric in metrics
-        },
+        **{f"{'test ' if metric is headline else ''}{metric.label}": measured(metric, results) for metric in metrics},
         "test loss": figure(results["test_loss"], ".4f") if "test_loss" in results else "",
         "held out": _validation(results, headline),
         "sparsity": percent(results.get("sparsity")),
@@ -112,8 +116,8 @@ def _validation(results: Mapping[str, float | None], headline: Metric) -> str:
     """Return the results on the examples that a run held out, as text; empty if it held out none."""
     if headline.best_by not in results:
         return ""
-    selected = measured(headline, results.get(f"selected_{headline.on_test}"))
-    found = measured(headline, results[headline.best_by])
+    selected = measured(headline, results, "selected_test_")
+    found = measured(headline, results, "validation_")
     return f"{found} (where that was best, test {headline.label} was {selected})"
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import is_not
 
 import torch
 from torch import nn
 
 from foundations.errors import UsageError
 from pruning.masks.optimizer_state import elementwise_state, entry_of, warn_of_left_state
-from pruning.weights.shards import local, part_of
+from pruning.weights.shards import is_sharded, local, part_of
 
 _SHOWN = 4
 
@@ -22,6 +24,8 @@ class PrunedToZero:
     def __init__(self, mask: Mapping[str, torch.Tensor]) -> None:
         self._mask = mask
         self._factors: dict[tuple[str, torch.device], torch.Tensor] = {}
+        self._products = _Products()
+        self._keys: tuple[object, tuple[str, ...]] = None, ()
         self._has_warned = False
 
     @torch.no_grad()
@@ -36,20 +40,38 @@ class PrunedToZero:
         state: names of further elementwise state, if the optimizer's own class is not one of torch.optim
         (`pruning.masks.optimizer_state`). State that may or may not be elementwise is left alone, with one warning.
         """
-        keys = () if optimizer is None else elementwise_state(optimizer, state)
+        entries = [{} if optimizer is None else entry_of(optimizer, weight) for weight in weights.values()]
+        if not self._products.are_of(weights.values(), entries):
+            keys = () if optimizer is None else self._elementwise(optimizer, state)
+            self._products = self._products_of(weights, entries, keys)
+            if optimizer is not None and not self._has_warned:
+                self._has_warned = warn_of_left_state(optimizer, list(weights.values()), state)
+        if self._products.tensors:
+            torch._foreach_mul_(self._products.tensors, self._products.factors)
+
+    def _elementwise(self, optimizer: torch.optim.Optimizer, state: Collection[str] | str | None) -> tuple[str, ...]:
+        """Return the keys of the elementwise state, which depend on the optimizer's class alone."""
+        key = type(optimizer), state
+        if self._keys[0] != key:
+            self._keys = key, elementwise_state(optimizer, state)
+        return self._keys[1]
+
+    def _products_of(
+        self,
+        weights: Mapping[str, torch.Tensor],
+        entries: Sequence[_Entry],
+        keys: Sequence[str],
+    ) -> _Products:
         tensors: list[torch.Tensor] = []
         factors: list[torch.Tensor] = []
-        for name, weight in weights.items():
+        for (name, weight), entry in zip(weights.items(), entries, strict=True):
             factor = self._factor(name, weight)
-            entry = {} if optimizer is None else entry_of(optimizer, weight)
             for tensor in (weight, *(entry.get(key) for key in keys)):
                 if isinstance(tensor, torch.Tensor) and tensor.shape == weight.shape:
                     tensors.append(local(tensor))
                     factors.append(factor if factor.dtype == tensor.dtype else factor.to(tensor.dtype))
-        if tensors:
-            torch._foreach_mul_(tensors, factors)
-        if optimizer is not None and not self._has_warned:
-            self._has_warned = warn_of_left_state(optimizer, list(weights.values()), state)
+        identities = [_identity(weight, entry) for weight, entry in zip(weights.values(), entries, strict=True)]
+        return _Products(tensors, factors, identities, not any(map(is_sharded, weights.values())))
 
     def _factor(self, name: str, weight: torch.Tensor) -> torch.Tensor:
         """Return the mask of a weight, or of this process's part of it, in its dtype and on its device.
@@ -60,6 +82,37 @@ class PrunedToZero:
         if factor is None or factor.dtype != weight.dtype:
             factor = self._factors[name, weight.device] = part_of(self._mask[name], weight).to(weight.dtype)
         return factor
+
+
+_Entry = Mapping[object, object]
+
+
+@dataclass(frozen=True)
+class _Products:
+    """The tensors to multiply by the mask, and the factor of each: looked up again only where there are others."""
+
+    tensors: list[torch.Tensor] = field(default_factory=list)
+    factors: list[torch.Tensor] = field(default_factory=list)
+    identities: Sequence[tuple[object, ...]] = ()
+    """Of each weight and the tensors of its state: the objects, and then the device."""
+    are_whole: bool = False
+    """Whether no weight is sharded over processes; then it may have another part next time."""
+
+    def are_of(self, weights: Collection[torch.Tensor], entries: Sequence[_Entry]) -> bool:
+        """Whether they are those of some weights and their state."""
+        if not self.are_whole or len(self.identities) != len(weights):
+            return False
+        for (*known, device), weight, entry in zip(self.identities, weights, entries, strict=True):
+            *present, present_device = _identity(weight, entry)
+            if present_device != device or len(known) != len(present) or any(map(is_not, known, present)):
+                return False
+        return True
+
+
+def _identity(weight: torch.Tensor, entry: _Entry) -> tuple[object, ...]:
+    """Return objects, and then the device, that are others if the weight, its data or the tensors of its state are."""
+    tensors = [value for value in entry.values() if isinstance(value, torch.Tensor)]
+    return weight, weight.dtype, *tensors, weight.device
 
 
 class AttachedMask:
@@ -102,7 +155,6 @@ class AttachedMask:
                 part.masked_fill_(~part_of(mask[name], weight) & (part != 0), 0)
         self.enforce()
 
-    @torch.no_grad()
     def enforce(self) -> None:
         """Zero the pruned weights and, unless it is left alone, the optimizer's elementwise state for them."""
         self._pruned.enforce(self._weights, None if self._keeps_state else self._optimizer, self._state)

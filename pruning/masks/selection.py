@@ -11,6 +11,7 @@ from foundations.errors import UsageError
 from pruning.masks.mask import Mask, true_indices
 from pruning.method import Direction
 from pruning.rounding import Ties
+from pruning.structure.groups import Groups
 
 _SAMPLE = 1 << 16
 _FEW = 1 << 20
@@ -61,6 +62,29 @@ def select(
         return mask.of_same_shapes({name: part.view(mask[name].shape) for name, part in chosen.items()})
     left = {name: index[name].index_select(0, true_indices(part)) for name, part in chosen.items()}
     return mask.of_same_shapes({name: _true_at(places, mask[name].shape) for name, places in left.items()}, left)
+
+
+def select_in_groups(
+    scores: Mapping[str, torch.Tensor],
+    mask: Mask,
+    groups: Mapping[str, Groups],
+    keep: int,
+    prune_direction: Direction = "lowest",
+) -> Mask:
+    """Return the mask of `keep` of the weights of each group, of those that `mask` keeps; fewer where it has fewer.
+
+    groups: of some tensors, by name; the others stay as they are in `mask`. Scores, equal ones and errors are as in
+    `select`.
+    """
+    index = None if mask.kept == mask.total else mask.kept_indices
+    found = {}
+    for name, values in zip(mask, _candidates(scores, mask, index), strict=True):
+        if name in groups:
+            ranks = values if prune_direction == "lowest" else -values
+            ranks = ranks.clamp(min=torch.finfo(ranks.dtype).min)  # above those of pruned weights
+            whole = torch.full(mask[name].shape, -torch.inf, dtype=ranks.dtype).masked_scatter_(mask[name].cpu(), ranks)
+            found[name] = groups[name].largest(whole, keep).logical_and_(mask[name].cpu())
+    return mask.with_tensors({**mask, **found})
 
 
 def _keep_equal(

@@ -45,10 +45,11 @@ class Groups:
     def largest(self, scores: Tensor, kept: int) -> Tensor:
         """Return the mask of the `kept` largest scores of each group: bool, of the scores' shape and device.
 
-        scores: not negative. A group at the end of a run may have fewer weights than `kept`: it keeps all. Of equal
-        scores the first go, as in `pruning.masks.selection.select`; scores that are NaN stay.
+        A group at the end of a run may have fewer weights than `kept`: it keeps all. Of equal scores the first go, as
+        in `pruning.masks.selection.select`; scores that are NaN stay.
         """
-        found = largest(self.split(scores.detach().nan_to_num(nan=math.inf), padding=-1.0), kept)
+        finite = scores.detach().nan_to_num(nan=math.inf, neginf=-math.inf)
+        found = largest(self.split(finite, padding=-math.inf), kept)
         return self.join(found, tuple(scores.shape))
 
 
@@ -64,9 +65,10 @@ def largest(rows: Tensor, kept: int) -> Tensor:
         return torch.zeros_like(rows, dtype=torch.bool).scatter_(1, stays, value=True)
     columns = rows.mT.contiguous()
     ranks = torch.zeros_like(columns, dtype=torch.int8)
+    ranks += torch.arange(size - 1, -1, -1, dtype=torch.int8, device=rows.device).view(-1, 1)  # above all later ones
     for later in range(1, size):
         for earlier in range(later):
-            is_above = columns[later] >= columns[earlier]
+            is_above = (columns[later] >= columns[earlier]).view(torch.int8)  # a sum of int8 and bool is slower
             ranks[later] += is_above
-            ranks[earlier] += ~is_above
+            ranks[earlier] -= is_above
     return (ranks >= size - kept).mT.contiguous()

@@ -22,6 +22,11 @@ def n_of(numbers: Mapping[str, str]) -> int:
     return n
 
 
+def size_of(numbers: Mapping[str, str]) -> int:
+    """Return the number of weights of a group."""
+    return int(numbers["m"])
+
+
 def groups_of(layout: Layout, numbers: Mapping[str, str], uneven: str) -> Groups | str:
     """Return the groups of M inputs of a neuron: in a convolution, of M input channels at a place of its kernel.
 
@@ -53,4 +58,5 @@ N_M = Structure(
     paper="Mishra et al. 2021, Accelerating Sparse Deep Neural Networks",
     groups=groups_of,
     kept=n_of,
+    size=size_of,
 )

@@ -161,3 +161,30 @@ def test_a_mask_that_knows_no_model_asks_for_it() -> None:
         mask.attach(optimizer)
     mask.attach(optimizer, model)
     assert model.weight[0, 1] == 0
+
+
+@pytest.mark.parametrize("change", ["state", "precision", "values"])
+def test_a_mask_holds_where_the_weights_or_the_state_are_others_later(change: str) -> None:
+    model = TinyNet()
+    optimizer = OPTIMIZERS["momentum"](model)
+    mask = prune(model, "magnitude", density=0.3)
+    mask.attach(optimizer, model)
+    for number in range(4):
+        if number == 2 and change == "state":
+            optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+            optimizer.state.clear()
+        elif number == 2 and change == "precision":
+            model.double()
+            optimizer.state.clear()
+        elif number == 2:
+            for parameter in model.parameters():
+                parameter.data = torch.ones_like(parameter)
+        optimizer.zero_grad()
+        model(torch.randn(6, 2, 6, 6).to(next(model.parameters()))).square().sum().backward()
+        optimizer.step()
+        for name, weight in mask.weights_of(model).items():
+            assert isinstance(weight, nn.Parameter)
+            pruned = ~mask[name]
+            assert not weight.detach()[pruned].any()
+            assert not optimizer.state[weight]["momentum_buffer"][pruned].any()
+            assert weight.detach()[mask[name]].any()

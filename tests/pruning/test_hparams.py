@@ -158,7 +158,7 @@ def test_describing_a_pruning_again_takes_well_under_100_microseconds() -> None:
     values = {"strategy": "snip10", "density": 0.1, "prune_iterations": 5, "allocation": "erk", "lr": 0.1}
     times = []
     for _ in range(300):
-        begin = time.perf_counter()
+        begin = time.thread_time()
         address(**values)
-        times.append(time.perf_counter() - begin)
+        times.append(time.thread_time() - begin)
     assert min(times) < 100e-6
