@@ -18,6 +18,7 @@ from foundations.description.desc import Desc, MaskOf, RunKind, RunRef, StateOf
 from foundations.description.hparams import Hparams, hparam
 from foundations.description.step import Step
 from foundations.errors import UsageError
+from foundations.registry import load
 from models.initializers import MASKED_INITS
 from pruning.hparams import PruningHparams
 from training.desc import TrainDesc, check_residual, scoring_version, techniques_of
@@ -142,6 +143,7 @@ class BranchDesc(Desc):
             if self.scored is None and self.mask is None:
                 raise UsageError("the branch has no mask to look at.", "masked_init")
         self._check_weights_of_method()
+        self._check_structure()
         end = self.as_trained.end
         if self.start > end:
             raise UsageError(f"{self.start} is after the last step; choose 0it to {end}.", "start_step")
@@ -155,6 +157,18 @@ class BranchDesc(Desc):
                     "state_experiment, and the mask from the pruned run, by mask_experiment.",
                     "strategy",
                 )
+
+    def _check_structure(self) -> None:
+        """Check that nothing moves the mask out of its structure."""
+        structure = None if self.pruning is None else self.pruning.structure
+        if structure is None:
+            return
+        for name in ("randomize_layerwise", "randomize_globally", "randomize_width"):
+            if getattr(self.branch, name) not in (False, None):
+                raise UsageError(f"a permuted mask is not {structure}; leave one of them out.", name, "structure")
+        if self.techniques is not None and self.techniques.moves_mask:
+            reason = f"the mask would not stay {structure}: {self.techniques.technique} changes it in training."
+            raise UsageError(reason, "structure", "technique")
 
     def _check_weights_of_method(self) -> None:
         """Check that nothing else says which weights are trained, where the pruning method sets them."""
@@ -214,8 +228,13 @@ class BranchDesc(Desc):
         return self.techniques is not None and self.techniques.changes_mask
 
     def check(self) -> None:
-        """Check that there are scales of shortcuts where some are to be pruned. Raises: UsageError."""
+        """Check the scales of shortcuts, where some are to be pruned, and the units, where some are to be permuted.
+
+        Raises: UsageError.
+        """
         check_residual(self.main.model, self.techniques, *filter(None, [self.pruning]))
+        if self.units_from is not None and self.units_to is not None:
+            load("branches.job:check_alignable")(self.as_trained, self.techniques)
 
     def versions(self) -> dict[str, int]:
         """Return the versions of the branch job, of scoring the network, and of the method where it extends a mask.

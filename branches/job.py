@@ -12,7 +12,7 @@ from foundations.storage.run import Run
 from models.build import initialize_masked, output_layer
 from pruning.hparams import PruningHparams
 from pruning.masks.mask import Mask
-from pruning.paths.unit_groups import permuted, unit_groups
+from pruning.paths.unit_groups import UnitGroup, permuted, unit_groups
 from pruning.paths.weight_matching import weight_matching
 from pruning.scoring.score_statistics import Statistics, score_statistics
 from training.desc import TrainDesc
@@ -28,6 +28,19 @@ from training.masking import (
     scoring_inputs,
 )
 from training.structure import load_state, state_for, without_added
+
+
+def check_alignable(desc: TrainDesc, techniques: TechniquesHparams | None) -> None:
+    """Check that the units of a network can be permuted. Raises: UsageError about `align`."""
+    groups_of(initialized_model(desc, techniques=techniques), desc)
+
+
+def groups_of(model: nn.Module, desc: TrainDesc) -> list[UnitGroup]:
+    """Return the groups of units of the network of a training. Raises: UsageError about `align`."""
+    try:
+        return unit_groups(model, desc.dataset.inputs)
+    except UsageError as error:
+        raise UsageError(error.reason, "align") from error
 
 
 class BranchJob(Job[BranchDesc]):
@@ -91,8 +104,8 @@ class BranchJob(Job[BranchDesc]):
         source, target = self.desc.units_from, self.desc.units_to
         if source is None or target is None:
             return mask
+        groups = groups_of(model, self.desc.main)
         try:
-            groups = unit_groups(model, self.desc.main.dataset.inputs)
             first, second = (self._run_of(each).load_state(each.step) for each in (target, source))
             orders = weight_matching(first, second, groups, [name for name, _ in model.named_parameters()])
         except UsageError as error:
@@ -159,7 +172,8 @@ class BranchJob(Job[BranchDesc]):
         statistics: Statistics = {}
         if desc.scored is not None and desc.pruning is not None:
             # If the mask covers more than the prunable weights, no share of the whole was requested.
-            if mask.keys() <= prunable_part(model, desc.pruning, mask).keys():
+            # Nor of a structure, but it is reported: groups have numbers of their own.
+            if desc.pruning.structure is not None or mask.keys() <= prunable_part(model, desc.pruning, mask).keys():
                 requested = Requested.of(desc.pruning)
             # Constructive methods (PHEW) add to the given mask; the others prune it further.
             adds_to_nothing = desc.mask is None and desc.pruning.method.is_constructive

@@ -66,4 +66,10 @@ def sign_transfer(parent: RunRef, _pruning: PruningHparams, flags: SignTransferF
     )
 
 
-SIGN_TRANSFER = Branch(spelling="sign_transfer", describe=sign_transfer, flags=SignTransferFlags, prunes=False)
+SIGN_TRANSFER = Branch(
+    spelling="sign_transfer",
+    known_as=("aws", "winning_sign"),
+    describe=sign_transfer,
+    flags=SignTransferFlags,
+    prunes=False,
+)

@@ -22,7 +22,8 @@ class TransplantFlags(Hparams):
     """The run that gives the mask, and the parent's weights."""
 
     mask_of: RunRef | None = hparam(None)
-    """The run whose mask is taken: the address of a branch or of an imported run with a mask."""
+    """The run whose mask is taken: the address of a run with a mask, or the command of one, which is computed first:
+    "branch train oneshot --density=0.2 --replicate=2". Flags of the training that it does not give are those here."""
     state_step: str | None = hparam(None, step=True)
     """The step of the weights that are trained; by default the parent's first."""
     start_step: str = hparam("0it", step=True)
@@ -47,7 +48,9 @@ def transplant(parent: RunRef, _pruning: PruningHparams, flags: TransplantFlags)
     """Train the parent's weights with the mask of another run."""
     mask = None if flags.mask_of is None else mask_of(flags.mask_of)
     if mask is None:
-        raise UsageError("it takes the address of a run that has a mask; `ls` lists the runs.", "mask_of")
+        raise UsageError(
+            "it takes the address or the command of a run that has a mask; `ls` lists the runs.", "mask_of"
+        )
     units_from = units_to = None
     if flags.align:
         units_from = last_state(flags.units_from_experiment or main_run(mask.run))
@@ -62,4 +65,10 @@ def transplant(parent: RunRef, _pruning: PruningHparams, flags: TransplantFlags)
     )
 
 
-TRANSPLANT = Branch(spelling="transplant", describe=transplant, flags=TransplantFlags, prunes=False)
+TRANSPLANT = Branch(
+    spelling="transplant",
+    known_as=("rebasin", "re_basin", "sparse_rebasin", "git_rebasin"),
+    describe=transplant,
+    flags=TransplantFlags,
+    prunes=False,
+)

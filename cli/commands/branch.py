@@ -26,6 +26,7 @@ from cli.commands.jobs import (
 )
 from cli.commands.lottery import PREFIX, level_flags_of, lottery_defaults, lottery_of, naming_flags_of, of_branch
 from cli.display.plain_table import table
+from cli.request.described_run import described_run, words_of
 from cli.request.flags import Flags, Groups, HelpRequested, RunOf, is_given, positional, value_of
 from cli.request.help import split_help
 from cli.request.job_flags import JobHparams
@@ -35,7 +36,7 @@ from foundations.description.desc import Desc, RunRef
 from foundations.description.hparams import Hparams
 from foundations.description.step import BEST
 from foundations.environment import Environment
-from foundations.errors import UsageError, choose_from
+from foundations.errors import UsageError
 from foundations.plugins.users_code import returned
 from foundations.program import PROGRAM
 from foundations.storage.run import Run
@@ -48,6 +49,8 @@ from training.recipes import lottery_recipe
 
 _STEP, _EXPERIMENT = "_step", "_experiment"
 """Suffixes of the flags for a state of a run: the step, and the run."""
+_TRAINING = ("dataset", "model", "training")
+"""The groups of flags that say how a network trains, without techniques."""
 _OF_ADDRESS = Flags("branch ADDRESS", "", techniques=TechniquesHparams, **COMPUTING)
 """The flags of a branch of a run that is named by its address: how it trains is known, but for techniques."""
 
@@ -68,7 +71,7 @@ def branch_request(argv: Sequence[str], environment: Environment) -> Request:
         raise UsageError(f"branch takes a parent and the branch's name, such as: branch train oneshot.\n{usage}")
     parent, name = names
     if name not in BRANCHES:
-        raise UsageError(f"'{name}' is not a branch{choose_from(name, BRANCHES.spellings())}")
+        raise UsageError(BRANCHES.unknown(name, "is not a branch").reason)
     found = BRANCHES.find(name)
     if parent == "lottery":
         return _of_levels(found, rest, environment)
@@ -144,7 +147,7 @@ def _amount(
     found: Branch, pruning: PruningHparams, own: Hparams, prefix: str = ""
 ) -> list[tuple[Mapping[str, Any], Sequence[str]]]:
     """Return the value of the flag for the amount that a branch prunes, and the flags of which any one gives it."""
-    if not found.prunes or found.sets.keys() & set(LEVELS):
+    if not found.prunes or pruning.structure is not None or found.sets.keys() & set(LEVELS):
         return []
     if found.levels:
         return [({found.levels: getattr(own, found.levels)}, (found.levels,))]
@@ -203,20 +206,32 @@ def _by_address(
 
 
 def _run_of(parent: RunRef | None, environment: Environment, replicate: int | None = None) -> RunOf:
-    """Return a function from the text of a flag to a run: `main`, a directory's name, or any prefix of an address."""
+    """Return a function from the text of a flag to a run.
+
+    The text is `main`, a directory's name, any prefix of an address, or the command of a run.
+    """
 
     def run_of(text: str, groups: Groups) -> RunRef:
         job: Any = groups["job"]
         number = job.replicate if replicate is None else replicate
+        if words := words_of(text):
+            training = (groups[name] for name in _TRAINING) if parent is None else _groups_of(main_run(parent))
+            return described_run(words, training, replace(job, replicate=number), environment)
         if text != MAIN:
             return load_ref(find_run(job.root_in(environment), text, prefer=number), number)
         if parent is not None:
             return main_run(parent)
-        own = ("dataset", "model", "training", *(["techniques"] if "lottery" in groups else []))
+        own = (*_TRAINING, *(["techniques"] if "lottery" in groups else []))
         parts: dict[str, Any] = {name: groups[name] for name in own}
         return RunRef(TrainDesc(**parts))
 
     return run_of
+
+
+def _groups_of(run: RunRef) -> list[Hparams]:
+    """Return the hyperparameters of a run's training, without techniques."""
+    fields = run.desc.fields()
+    return [fields[name] for name in _TRAINING]
 
 
 @functools.lru_cache(maxsize=256)

@@ -52,4 +52,6 @@ def run(argv: Sequence[str], environment: Environment) -> int:
     made = plan([read_job_file(Path(name), root) for name in names], root)
     with context_of(flags.work, flags.platform, environment, wait=not flags.work.no_wait) as context:
         execute(made, replace(context, together=len(names), opened=_OPENED))
+    for planned in made:
+        planned.run.drop_empty_output()
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from branches.desc import BranchDesc
 from branches.kinds import load_desc, load_ref
 from foundations.description.desc import RunRef
 from foundations.errors import DamagedError, UsageError
+from foundations.plan import Target, plan
 from foundations.storage.run import Run
+from models.hparams import ModelHparams
 from pruning.masks.mask import Mask
 from pruning.paths.unit_groups import permuted, unit_groups
 from pruning.paths.weight_matching import weight_matching
@@ -203,6 +206,15 @@ def test_transplant_aligns_a_mask_by_the_trained_weights_of_both_runs(home: Cont
         torch.equal(each, theirs[name] * expected[name]) for name, each in state(run, "0it").items() if name in mask
     )
     assert load_desc(run).digest == describe("transplant", mask_of=load_ref(giver, 2), align=True).digest
+
+
+def test_a_network_whose_units_cannot_be_permuted_is_refused_before_anything_is_computed(home: Context) -> None:
+    main = replace(train_desc(), model=ModelHparams(model_name="vit_1_16_4"))
+    giver = describe("oneshot", RunRef(main), density=0.3)
+    desc = describe("transplant", RunRef(main), mask_of=RunRef(giver, 2), align=True)
+
+    with pytest.raises(UsageError, match="align: the units of this network cannot be followed"):
+        plan([Target(desc, 1)], home.root)
 
 
 def test_a_mask_is_not_aligned_with_the_run_that_it_comes_from(home: Context) -> None:
