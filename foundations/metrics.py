@@ -105,6 +105,14 @@ def is_fraction(name: str) -> bool:
     return name.endswith("accuracy") or name in _SHARES if metric is None else metric.is_fraction
 
 
+def has_diverged(results: Mapping[str, float | None]) -> bool:
+    """Return whether a loss among the results of a run is not a finite number, so that its other metrics mean little.
+
+    results: None for a value that was not finite, as in a manifest.
+    """
+    return any(value is None and split_name(name)[1] == "loss" for name, value in results.items())
+
+
 @dataclass
 class Metrics:
     """Measured values by name and iteration. A value that is measured again replaces the earlier one."""

@@ -11,7 +11,7 @@ from analysis.compare.labels import Known, Labels, known_line, labels_for
 from analysis.compare.looks import Look, looks, place_of
 from analysis.compare.points import DENSE, LEVELS, Key, LeftOut, Point, points_of, text_of
 from analysis.rows.result_value import CLOSED, DAMAGED, Value
-from analysis.rows.run_row import Row
+from analysis.rows.run_row import REQUESTED, Row
 from analysis.rows.selection import Where, chosen
 from foundations.errors import UsageError, did_you_mean
 
@@ -206,7 +206,7 @@ class Comparison:
         if len(counts) > 1:
             found.append(f"The number of replicates differs: {min(counts)} to {max(counts)}.")
         rows = [row for point in self.points for row in point.rows]
-        return [*found, *_data_notes(rows), *_origin_notes(rows), *outcome_notes(rows), *upstream_notes(rows)]
+        return [*found, *_data_notes(rows), *_origin_notes(rows), *run_notes(rows), *upstream_notes(rows)]
 
 
 def _refuse_failure(left_out: Sequence[LeftOut]) -> None:
@@ -224,16 +224,25 @@ def left_out_notes(left_out: Iterable[LeftOut]) -> list[str]:
     return [f"Left out, {why}: {_addresses(rows)}." for why, rows in reasons.items()]
 
 
+def run_notes(rows: Iterable[Row]) -> list[str]:
+    """Return sentences about runs that diverged, and about outcomes."""
+    listed = list(rows)
+    diverged = [row for row in listed if row.has_diverged]
+    lost = f"Diverged, the loss is not a finite number and accuracies mean little: {_addresses(diverged)}."
+    return [*([lost] if diverged else []), *outcome_notes(listed)]
+
+
 def outcome_notes(rows: Iterable[Row]) -> list[str]:
-    """Return a sentence for each technique and level at which training learned the mask: requested and reached."""
-    found: dict[tuple[str, float], list[float]] = {}
+    """Return a sentence for each technique and level at which training learned the mask: reached and requested."""
+    found: dict[tuple[str, float | None], list[float]] = {}
     for row in rows:
-        if (asked := row.learned_mask) is not None:
-            found.setdefault(asked, []).append(row.sparsity or 0.0)
+        if (learned := row.learned_mask) is not None:
+            found.setdefault(learned, []).append(row.sparsity or 0.0)
     notes = []
-    for (technique, level), reached in sorted(found.items()):
+    for (technique, level), reached in sorted(found.items(), key=lambda each: (each[0][0], each[0][1] or 0.0)):
         span = " to ".join(dict.fromkeys(f"{sparsity:.2%}" for sparsity in (min(reached), max(reached))))
-        notes.append(f"The sparsity of {technique} is an outcome: {span}, where {level:.2%} was requested.")
+        asked = "" if level is None else f", where {level:.2%} was requested"
+        notes.append(f"The sparsity of {technique} is an outcome: {span}{asked}.")
     return notes
 
 
@@ -261,7 +270,7 @@ def line_names(names: Sequence[str], kinds: Sequence[Kind], parts: Sequence[Part
 
 
 def _check_keys(flags: Mapping[str, str], rows: Sequence[Row]) -> None:
-    known = {"strategy", *LEVELS, *(name for row in rows for name in (*row.hyperparameters, *row.results))}
+    known = {"strategy", *LEVELS, REQUESTED, *(name for row in rows for name in (*row.hyperparameters, *row.results))}
     for key, flag in flags.items():
         if rows and key not in known and all(row.value(key) is None for row in rows):
             raise UsageError(

@@ -98,6 +98,8 @@ def measure(
     Raises: UsageError for a name, an option or a number of runs that is not valid; EnvironmentFailure for a run that is
     not complete; DamagedError for one that is damaged, or was computed from other data.
     """
+    if wrong := [run for run in runs if not isinstance(run, StoredRun)]:
+        raise UsageError(f"it takes runs as open_run returns them, not {wrong[0]!r:.60}.", "runs")
     if runs:
         load_plugins(runs[0].environment.plugins)
     found = MEASURES.find(name)

@@ -43,7 +43,7 @@ class ScoringOptions(Hparams):
     def pruning(self) -> PruningHparams:
         """The pruning of the network before it is scored, and the strategy that scores it."""
         values = {name: value for name, value in self.values().items() if name != "step"}
-        if all(values[level] is None for level in LEVELS):
+        if all(values[name] is None for name in (*LEVELS, "structure")):
             values["prune_fraction"] = 0.0
         return PruningHparams.of(values)
 

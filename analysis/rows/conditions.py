@@ -103,9 +103,11 @@ class Condition:
 
 
 def conditions_of(where: Where | None) -> list[Condition]:
-    """Read conditions. Raises: UsageError for a text that is not a condition."""
+    """Read conditions. Raises: UsageError for a text that is not a condition, and for anything else."""
     if isinstance(where, str):
         return [_read(part, where) for part in _PART.findall(where) if part.strip()]
+    if not isinstance(where, Mapping | None):
+        raise UsageError(f"it takes a text such as 'density<0.3', or a mapping, not {where!r:.60}.", "where")
     found = []
     for key, value in (where or {}).items():
         values = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,17 +33,22 @@ if TYPE_CHECKING:
     from training.context import Context
 
 
-def open_run(address: str, root: Path | str | None = None, datasets: Path | str | None = None) -> StoredRun:
+def open_run(
+    address: str | os.PathLike[str] | Location, root: Path | str | None = None, datasets: Path | str | None = None
+) -> StoredRun:
     """Return a run under a root, complete or not, without reading its files.
 
     address: any unique prefix of its digest or its directory's name, with `/N` for a replicate, as `ls` prints it; or
-    its whole location.
+    its whole location, or its folder.
     root: where runs are; by default OPEN_PRUNE_ROOT, or ~/open_prune_data.
     datasets: where prepared datasets are; by default OPEN_PRUNE_DATASETS, or ~/open_prune_datasets.
-    Raises: UsageError if the address matches no run, or several.
+    Raises: UsageError if the address matches no run, or several, or is of another type.
     """
     environment = Environment.read(root, datasets)
-    return StoredRun(find_run(environment.root, address).location, environment)
+    text = os.fspath(address) if isinstance(address, os.PathLike) else address
+    if not isinstance(text, str | Location):
+        raise UsageError(f"it takes a text such as '1a2b3c4d/1', or a run's folder, not {address!r:.60}.", "address")
+    return StoredRun(find_run(environment.root, str(text)).location, environment)
 
 
 @dataclass(frozen=True, repr=False)

@@ -13,7 +13,7 @@ from foundations.access import is_denied, reason
 from foundations.description.address import MAIN, Location
 from foundations.description.desc import flattened, hyperparameter_groups
 from foundations.errors import ClosedError, OpenPruneError, choose_from
-from foundations.metrics import Metric, headline_of, metric_of
+from foundations.metrics import Metric, has_diverged, headline_of, metric_of
 from foundations.storage.locks import is_held
 from foundations.storage.manifest import Manifest
 from foundations.storage.run import Run
@@ -143,12 +143,15 @@ class Row:
         return self.results.get("sparsity")
 
     @property
-    def learned_mask(self) -> tuple[str, float] | None:
-        """The technique that learns its mask and the requested sparsity, of which its own is an outcome; else None."""
-        for technique in [] if self.branch or self.sparsity is None else self.techniques:
-            density = self.hyperparameters.get(technique.density)
-            if technique.mask_is_outcome and density is not None:
-                return technique.spelling, 1 - float(density)
+    def learned_mask(self) -> tuple[str, float | None] | None:
+        """The technique that learns its mask, so that its sparsity is an outcome, and the requested one; else None.
+
+        The requested sparsity is None where nothing asks for one.
+        """
+        for technique in [] if self.sparsity is None else self.techniques:
+            if technique.mask_is_outcome:
+                density = self.hyperparameters.get(technique.density)
+                return technique.spelling, None if density is None else 1 - float(density)
         return None
 
     @property
@@ -184,6 +187,11 @@ class Row:
     def accuracy(self) -> float | None:
         """The test accuracy at the last step, from 0 to 1."""
         return self.results.get("test_accuracy")
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether a loss at its end is not a finite number."""
+        return has_diverged(self.results)
 
     @property
     def headline(self) -> Metric:

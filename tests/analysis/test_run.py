@@ -3,7 +3,8 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 import pytest
 import torch
@@ -49,6 +50,19 @@ def test_a_training_is_opened_with_what_it_computed(family: Family) -> None:
     assert run.sparsity_report is None
     assert run.parents == {}
     assert run.main == run
+
+
+def test_a_run_is_opened_by_its_folder_or_its_location(family: Family) -> None:
+    run = opened(family, family.training)
+
+    for address in (run.folder, PurePath(run.folder), PurePath(str(run.location)), run.location):
+        assert open_run(address, family.root).location == run.location
+
+
+@pytest.mark.parametrize("address", [5, None, b"1a2b3c4d"])
+def test_anything_but_an_address_is_refused_in_a_sentence(family: Family, address: Any) -> None:
+    with pytest.raises(UsageError, match="address: it takes a text"):
+        open_run(address, family.root)
 
 
 def test_a_branch_is_opened_with_its_mask_its_levels_and_its_trainings_hyperparameters(family: Family) -> None:

@@ -112,6 +112,12 @@ def test_a_where_that_cannot_be_meant_is_refused(family: Family, where: str, wor
     assert error.value.hparams == ("where",)
 
 
+@pytest.mark.parametrize("where", [5, ["status=complete"]])
+def test_a_where_that_is_no_text_and_no_mapping_is_refused(family: Family, where: Any) -> None:
+    with pytest.raises(UsageError, match="where: it takes a text"):
+        runs(where, root=family.root)
+
+
 def test_an_empty_root_and_a_missing_one_have_no_runs(tmp_path: Path) -> None:
     for root in (tmp_path, tmp_path / "none"):
         table = runs("strategy=snip10", root=root)

@@ -70,3 +70,20 @@ def test_a_training_that_hardly_moves_has_the_loss_of_its_first_weights(
     manifest = run.manifest()
     assert manifest is not None
     assert manifest.results["train_loss"] == run.metrics().last("train_loss")
+
+
+def test_sums_of_many_batches_have_the_bits_of_adding_one_after_the_other() -> None:
+    drawn = torch.Generator().manual_seed(0)
+    at_once, one_by_one = EpochMeans(torch.device("cpu")), EpochMeans(torch.device("cpu"))
+    for number in range(150):
+        size = 7 if number % 3 else 4
+        loss, outputs = torch.rand((), generator=drawn), torch.rand(size, 5, generator=drawn)
+        targets = torch.arange(size) % 5
+        at_once.add(loss, outputs, targets)
+        one_by_one.add_sums(one_by_one.sums_of(loss, outputs, targets))
+        if number == 100:
+            kept = at_once.state_dict()
+            at_once = EpochMeans(torch.device("cpu"))
+            at_once.load_state_dict(kept)
+
+    assert torch.equal(at_once.state_dict()["sums"], one_by_one.state_dict()["sums"])

@@ -39,6 +39,7 @@ from training.loop.callbacks import (
 from training.loop.checkpoints import Progress, checkpoint_of, load_checkpoint
 from training.loop.clipping import clip_gradients
 from training.loop.cuda_graph import Replayed, recorder_for
+from training.loop.divergence import active_in, say_divergence
 from training.loop.epoch_means import EpochMeans
 from training.loop.evaluation import evaluate
 from training.loop.loading import opened_loader
@@ -205,6 +206,9 @@ class Trainer:
         if self.platform.is_primary:
             hold = where_best(progress.metrics, self.task.headline, self._hold_best)
             callbacks += [
+                say_divergence(
+                    progress.metrics, self.epoch, active_in(self.desc, self.techniques), partial(self._say, run)
+                ),
                 *([hold] if self.context.keep_best else []),
                 at_steps(keep, partial(self._keep_state, run)),
                 show_progress(self.context.reporter, "train", self.desc.start, until),
@@ -263,7 +267,7 @@ class Trainer:
         """Put the gradients of the loss of a training batch, multiplied by the scaler's scale, into the parameters."""
         if self.recorded is not None:
             value, outputs = self.recorded((inputs, targets))
-            self.epoch.add(value, outputs, targets)
+            self.epoch.add(value.clone(), outputs, targets)  # the next replay changes it
             return
         self.optimizer.zero_grad(set_to_none=True)
         with matrix_products(self.desc.training.precision):
@@ -294,11 +298,6 @@ class Trainer:
     def _evaluations(self, run: Run, progress: Progress, until: Step) -> list[Callback]:
         """Return callbacks that evaluate before epochs (or at the start only) and at the end of the training."""
 
-        def say(line: str) -> None:
-            if self.platform.is_primary:
-                self.context.reporter.say(line)
-                run.log(line)
-
         def measure() -> dict[str, float] | None:
             try:
                 found = self._evaluated(self.loader.test_batches(), "test")
@@ -309,12 +308,17 @@ class Trainer:
                 return None  # the checkpoint of this step follows
             return found
 
-        measured = record(measure, progress.metrics, say)
+        measured = record(measure, progress.metrics, partial(self._say, run))
         ends = {self.desc.end} if until == self.desc.end else set()
         if self.context.evaluate_only_at_end:
             starts = set() if progress.metrics.values else {progress.step}
             return [at_steps(starts | ends, measured)]
         return [every_epoch(measured, self.context.evaluate_every), at_steps(ends, measured)]
+
+    def _say(self, run: Run, line: str) -> None:
+        if self.platform.is_primary:
+            self.context.reporter.say(line)
+            run.log(line)
 
     def _evaluated(self, batches: Iterable[tuple[Tensor, Tensor]], examples_are: str) -> dict[str, float]:
         """Return loss and metrics over the batches of all processes."""

@@ -302,3 +302,9 @@ def test_ctrl_c_while_a_measure_is_computed_is_a_keyboard_interrupt_and_leaves_n
         result_of(kind, [opened(own_family, own_family.training)], ProbeOptions())
 
     assert not list(own_family.root.glob(".measures/interrupted/*"))
+
+
+@pytest.mark.parametrize("address", ["1a2b3c4d", Path("run"), None])
+def test_anything_but_an_opened_run_is_refused_in_a_sentence(address: Any) -> None:
+    with pytest.raises(UsageError, match="runs: it takes runs as open_run returns them"):
+        measure("effective_sparsity", address)
