@@ -15,7 +15,6 @@ from foundations.registry import Registered
 from models.family import NetworkSpec
 from models.hparams import ModelHparams
 from models.initializers import BATCHNORM_INITS, BIAS_INITS, MASKED_INITS, WEIGHT_INITS, Fill, MaskedInit
-from models.networks.shortcut_scales import ShortcutScale
 from models.registry import FAMILIES, find_family
 from models.shape_check import check_built
 
@@ -127,6 +126,7 @@ def _checked_std(init: MaskedInit, kept: torch.Tensor) -> torch.Tensor:
 def freeze(model: nn.Module, hparams: ModelHparams) -> None:
     """Turn gradients off for the parameters that the hyperparameters freeze (OpenLTH's three groups).
 
+    Parameters that the network itself has frozen stay so.
     Raises: UsageError for an exception that is not a parameter of the network.
     """
     exceptions = set(filter(None, (hparams.others_frozen_exceptions or "").split(",")))
@@ -137,15 +137,15 @@ def freeze(model: nn.Module, hparams: ModelHparams) -> None:
             f"Its parameters: {', '.join(names[:3])}, ..., {names[-1]}.",
             "others_frozen_exceptions",
         )
+    fixed = [parameter for parameter in model.parameters() if not parameter.requires_grad]
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not hparams.others_frozen or name in exceptions)
     output_layer(model).requires_grad_(not hparams.output_frozen)
     for module in model.modules():
         if isinstance(module, _initialized(hparams)[1]):
             module.requires_grad_(not hparams.batchnorm_frozen)
-    for module in model.modules():
-        if isinstance(module, ShortcutScale):
-            module.requires_grad_(False)
+    for parameter in fixed:
+        parameter.requires_grad_(False)
 
 
 def output_layer(model: nn.Module) -> nn.Module:

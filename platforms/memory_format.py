@@ -22,14 +22,22 @@ def memory_format(
     or trains on overwritten numbers. With AVX-512 (torch 2.15), so do 1 x 1 convolutions with a stride, seen with 2 to
     8 input channels and images of 48 x 48 and more in the backward pass; networks with one of fewer than 16 have the
     default layout. On CUDA, channels_last pays where tensor cores do the work, that is in any precision but float32.
+    Tensors of five dimensions, such as the weights of Conv3d, cannot have that layout.
     """
     import torch
 
+    if _has_volumes(model):
+        return torch.contiguous_format
     if device.type == "cpu":
         channels_last = torch.backends.cpu.get_cpu_capability() == "AVX512" and not _has_narrow_shortcuts(model)
     else:
         channels_last = device.type == "cuda" and precision != "float32"
     return torch.channels_last if channels_last else torch.contiguous_format
+
+
+def _has_volumes(model: nn.Module | None) -> bool:
+    """Return whether a network has tensors of five dimensions, which `Module.to` would give the layout too."""
+    return model is not None and any(tensor.dim() == 5 for tensor in (*model.parameters(), *model.buffers()))
 
 
 def _has_narrow_shortcuts(model: nn.Module | None) -> bool:

@@ -9,7 +9,7 @@ from foundations.errors import EnvironmentFailure, UsageError
 from foundations.inputs import Inputs
 from foundations.random_streams import global_generator_from
 from models.activations import ACTIVATIONS, activation
-from models.build import build_model, construct, initialize_masked, output_layer
+from models.build import build_model, construct, freeze, initialize_masked, output_layer
 from models.hparams import ModelHparams
 from models.initializers import WEIGHT_INITS
 
@@ -289,6 +289,19 @@ def test_exceptions_of_frozen_others_stay_trainable() -> None:
 def test_an_exception_that_is_not_a_parameter_is_refused_with_a_suggestion() -> None:
     with pytest.raises(UsageError, match=r"^others_frozen_exceptions: .* 'conv.weigth'. Did you mean 'conv.weight'"):
         build(others_frozen=True, others_frozen_exceptions="conv.weigth")
+
+
+@pytest.mark.parametrize("hparams", [{}, {"output_frozen": True}, {"others_frozen": True}, {"batchnorm_frozen": True}])
+def test_what_a_network_has_frozen_itself_stays_frozen(hparams: dict[str, Any]) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    own = {"0.weight", "1.bias", "3.bias"}
+    for name in own:
+        model.get_parameter(name).requires_grad_(False)
+
+    freeze(model, ModelHparams(model_name="cifar_resnet_8", **hparams))
+
+    assert frozen(model) >= own
+    assert hparams or frozen(model) == own
 
 
 def test_only_parameters_that_are_not_frozen_are_trained() -> None:

@@ -6,7 +6,8 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 from unittest.mock import Mock
 
 import pytest
@@ -19,7 +20,7 @@ from models.build import build_model
 from models.hparams import ModelHparams
 from pruning.masks.mask import Mask
 
-transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.usefixtures("transformers")
 SIZES: dict[str, Any] = {
     "hidden_size": 16,
     "num_hidden_layers": 1,
@@ -38,6 +39,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 SEQUENCES = Inputs((6,), "tokens", vocabulary=20, padding=0)
 STREAM = Inputs((6,), "tokens", vocabulary=30, per_token=True)
+
+
+@pytest.fixture(scope="module")
+def transformers() -> ModuleType:
+    """The library, which takes seconds to import: by the tests, not with this module."""
+    return cast("ModuleType", pytest.importorskip("transformers"))
 
 
 def hparams(folder: Path, kind: str, **changes: Any) -> ModelHparams:
@@ -149,7 +156,7 @@ def test_a_network_that_does_not_fit_the_dataset_is_refused_in_one_sentence(
 
 @pytest.mark.parametrize("error", [OSError("no file\nhere"), NotImplementedError(), IndexError("7")])
 def test_whatever_the_library_raises_is_one_sentence_with_its_message(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, transformers: ModuleType
 ) -> None:
     monkeypatch.setattr(transformers.AutoModelForSequenceClassification, "from_config", Mock(side_effect=error))
 

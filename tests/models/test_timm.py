@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import ModuleType
+from typing import cast
 from unittest.mock import Mock
 
 import pytest
@@ -17,8 +19,14 @@ from models.hparams import ModelHparams
 from models.shape_check import check_network
 from tests.conftest import REPOSITORY
 
-timm = pytest.importorskip("timm")
+pytestmark = pytest.mark.usefixtures("timm")
 SMALL = Inputs((1, 32, 32))
+
+
+@pytest.fixture(scope="module")
+def timm() -> ModuleType:
+    """The library, which takes seconds to import: by the tests, not with this module."""
+    return cast("ModuleType", pytest.importorskip("timm"))
 
 
 def built(name: str, inputs: Inputs = SMALL) -> torch.nn.Module:
@@ -34,7 +42,7 @@ def test_a_network_is_built_for_the_channels_size_and_classes_of_the_dataset(nam
     assert all(torch.equal(one, other) for one, other in zip(model.parameters(), again.parameters(), strict=True))
 
 
-def test_the_names_in_the_files_are_those_that_the_library_lists() -> None:
+def test_the_names_in_the_files_are_those_that_the_library_lists(timm: ModuleType) -> None:
     assert set(_names()) == set(timm.list_models())
 
 
@@ -84,7 +92,9 @@ def test_images_of_a_size_that_a_network_is_not_for_are_refused_in_one_sentence(
     assert "\n" not in str(caught.value)
 
 
-def test_whatever_timm_raises_is_one_sentence_with_its_message(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_timm_raises_is_one_sentence_with_its_message(
+    monkeypatch: pytest.MonkeyPatch, timm: ModuleType
+) -> None:
     monkeypatch.setattr(timm, "create_model", Mock(side_effect=AttributeError("no such\nthing")))
 
     with pytest.raises(UsageError, match=r"^model_name: timm_test_vit cannot be built for images of .*: no such\.$"):
