@@ -262,9 +262,13 @@ def _masking(repeats: int) -> list[Row]:
         _pass_over(model, x, y)
         optimizer.step()
 
+    def masked() -> None:
+        for _ in range(10):
+            attached.enforce()
+
     step()
     attached = mask.attach(optimizer)
     attached.detach()
-    times = in_turn({"step": step, "mask": lambda: [attached.enforce() for _ in range(10)]}, repeats)
+    times = in_turn({"step": step, "mask": masked}, repeats)
     ratio = median_ratio(times["mask"], times["step"]) / 10
     return [Row("masking / training step", ratio, "aim: at most 0.02", f"resnet_20, batch 128, median of {repeats}")]

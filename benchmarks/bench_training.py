@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -57,12 +58,14 @@ class Case:
     """The aim for the share of the matrix-product rate."""
     floor: str = ""
     """The aim for the ratio to the time of its multiply-adds at the matrix-product rate."""
+    plain: str = ""
+    """The aim for the ratio to its matrix products and the update alone, of a perceptron."""
     changes: dict[str, Any] = field(default_factory=dict)
     """Hyperparameters that differ from the recipe's."""
 
 
 CASES = (
-    Case("mnist_lenet_300_100", 469, 12, over_bare="at most 1.25", floor="at most 1.4"),
+    Case("mnist_lenet_300_100", 469, 12, over_bare="at most 1.25", floor="at most 1.4", plain="at most 1.25"),
     Case("cifar_resnet_20", 16, 12, over_bare="at most 1.10", share="at least 0.85"),
     Case("cifar_vgg_16", 2, 12, over_bare="at most 1.10"),
     Case("vit_small_data", 8, 12, over_bare=OVER_BARE, changes={"batch_size": 32, **UNMIXED}),
@@ -83,15 +86,15 @@ def _compare(case: Case, folder: Path, repeats: int) -> list[Row]:
     loader = open_loader(desc.dataset, folder, LoaderConfig(memory_format=LAYOUT))
     ready = list(itertools.islice(loader.train_batches(0), min(case.iterations, 40)))
     product = matrix_product_rate()
-    times = in_turn(
-        {
-            "bare": _bare_loop(desc, _model(desc), ready, case.iterations),
-            "dense": _our_loop(desc, loader, case.iterations, is_masked=False),
-            "masked": _our_loop(desc, loader, case.iterations, is_masked=True),
-            "product": lambda: [product() for _ in range(case.products)],
-        },
-        repeats,
-    )
+    works: dict[str, Callable[[], object]] = {
+        "bare": _bare_loop(desc, _model(desc), ready, case.iterations),
+        "dense": _our_loop(desc, loader, case.iterations, is_masked=False),
+        "masked": _our_loop(desc, loader, case.iterations, is_masked=True),
+        "product": lambda: [product() for _ in range(case.products)],
+    }
+    if case.plain:
+        works["plain"] = _plain_loop(desc, _model(desc), ready[0][0], case.iterations)
+    times = in_turn(works, repeats)
     step = 1e3 * statistics.median(times["dense"]) / case.iterations
     detail = f"{case.iterations} steps, batch {desc.dataset.batch_size}, {step:.2f} ms a step"
     over_bare, with_mask = median_ratio(times["dense"], times["bare"]), median_ratio(times["masked"], times["dense"])
@@ -99,6 +102,11 @@ def _compare(case: Case, folder: Path, repeats: int) -> list[Row]:
         Row(f"{case.name}: training / bare loop", over_bare, case.over_bare, detail),
         Row(f"{case.name}: with a mask / without", with_mask, "at most 1.03", detail),
     ]
+    if case.plain:
+        over_plain = median_ratio(times["dense"], times["plain"])
+        found.append(
+            Row(f"{case.name}: step / its products and update", over_plain, case.plain, "plainly, no autograd")
+        )
     # A backward pass takes two matrix products for each one of the forward pass.
     passes = 3 * multiply_adds(_model(desc), desc.dataset.inputs) * desc.dataset.batch_size * case.iterations
     times["products"] = [passes * seconds / (case.products * product()) for seconds in times["product"]]
@@ -151,6 +159,30 @@ def _bare_loop(
             F.cross_entropy(outputs, targets.flatten(), label_smoothing=smoothing).backward()  # type: ignore[no-untyped-call]
             if most is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), most)
+            optimizer.step()
+
+    return loop
+
+
+def _plain_loop(desc: TrainDesc, model: nn.Module, images: Tensor, iterations: int) -> Callable[[], None]:
+    """Return the matrix products of a perceptron's passes and the optimizer's update, and nothing else."""
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    optimizer = make_optimizer(desc.training, model.parameters())
+    first, last = images.flatten(1).contiguous(), torch.full((len(images), desc.outputs), 1e-4)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+
+    @torch.no_grad()
+    def loop() -> None:
+        for _ in range(iterations):
+            inputs = [first]
+            for layer in layers:
+                inputs.append(torch.addmm(layer.bias, inputs[-1], layer.weight.t()))
+            gradient = last
+            for layer, own in zip(reversed(layers), reversed(inputs[:-1]), strict=True):
+                layer.weight.grad = gradient.t() @ own
+                if layer is not layers[0]:
+                    gradient = gradient @ layer.weight
             optimizer.step()
 
     return loop

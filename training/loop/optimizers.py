@@ -9,12 +9,13 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from foundations.errors import DamagedError
 from training.hparams import TrainingHparams
 
 AnyOptimizer = TypeVar("AnyOptimizer", bound=Optimizer)
-_KEPT_FROM_COMPILER = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+_KEPT_FROM_COMPILER = ("add_param_group", "state_dict", "load_state_dict")
 
 
 def make_optimizer(
@@ -46,22 +47,36 @@ def make_optimizer(
 
 
 def _light(kind: type[AnyOptimizer]) -> type[AnyOptimizer]:
-    """Return a class of optimizers that does not import PyTorch's compiler, which takes a second.
+    """Return a class of optimizers that neither imports PyTorch's compiler nor tells its profiler.
 
-    PyTorch wraps optimizers to exclude them from compiled functions, and the wrapper imports the compiler. No step here
-    is compiled.
+    PyTorch wraps optimizers to exclude them from compiled functions, and the wrapper imports the compiler, which takes
+    a second. No step here is compiled. Another wrapper gives each step a name for the profiler, which takes as long as
+    a small layer; `hooked` says that hooks are called here.
     """
     methods = {name: inspect.unwrap(getattr(kind, name)) for name in _KEPT_FROM_COMPILER}
     stepped = torch.no_grad()(inspect.unwrap(kind.step))
 
-    def step(self: Optimizer, *arguments: Any) -> Any:
+    def step(self: Optimizer, *arguments: Any, **named: Any) -> Any:
+        for before in (*_global_optimizer_pre_hooks.values(), *self._optimizer_step_pre_hooks.values()):
+            arguments, named = before(self, arguments, named) or (arguments, named)
         # PyTorch's fused SGD leaves momentum without values where a scaler skips the first step of all.
         found_inf = getattr(self, "found_inf", None)
-        if found_inf is not None and not self.state and found_inf.item():
-            return None
-        return stepped(self, *arguments)
+        is_skipped = found_inf is not None and not self.state and found_inf.item()
+        out = None if is_skipped else stepped(self, *arguments, **named)
+        for after in (*self._optimizer_step_post_hooks.values(), *_global_optimizer_post_hooks.values()):
+            after(self, arguments, named)
+        return out
 
-    return cast("type[AnyOptimizer]", type(kind.__name__, (kind,), {**methods, "step": step}))
+    step.hooked = True  # type: ignore[attr-defined]
+    return cast("type[AnyOptimizer]", type(kind.__name__, (kind,), {**methods, "step": step, "zero_grad": _zero_grad}))
+
+
+def _zero_grad(optimizer: Optimizer, set_to_none: bool = True) -> None:
+    """Drop all gradients, without telling the profiler."""
+    assert set_to_none
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:

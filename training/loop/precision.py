@@ -27,6 +27,9 @@ def matrix_products(precision: str) -> Iterator[None]:
     """Inside the block, let float32 matrix products and convolutions use TF32, or forbid it."""
     former = (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)
     is_tf32 = precision == "tf32"
+    if former == ("high" if is_tf32 else "highest", is_tf32):
+        yield
+        return
     torch.set_float32_matmul_precision("high" if is_tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = is_tf32
     try:

@@ -6,6 +6,7 @@ change with it. They are not counted as weights.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -14,6 +15,8 @@ from foundations.errors import UsageError
 from training.technique import Hooks, Technique, TechniqueHparams
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from pruning.masks.mask import Mask
 
 
@@ -34,7 +37,8 @@ class BiasMasks(Hooks[BiasMasksHparams]):
     """Set the biases to zero before each step and at the last one."""
 
     _of: Mask | None = None
-    _biases: Mask | None = None
+    _pruned: Sequence[tuple[Tensor, Tensor]] = ()
+    """Biases, each with its entries to set to zero, on its device."""
 
     def prepare(self) -> None:
         """Set the biases to zero in the first state."""
@@ -48,11 +52,24 @@ class BiasMasks(Hooks[BiasMasksHparams]):
         mask = self.training.mask
         if mask is None:
             return
-        if self._biases is None or mask is not self._of:
-            from pruning.masks.bias_masks import bias_masks
+        import torch
 
-            self._of, self._biases = mask, bias_masks(self.training.model, mask)
-        self._biases.apply_(self.training.model)
+        from pruning.weights.shards import local
+
+        if mask is not self._of:
+            self._of, self._pruned = mask, _pruned(self.training.model, mask)
+        with torch.no_grad():
+            for bias, pruned in self._pruned:
+                local(bias).masked_fill_(pruned, 0)
+
+
+def _pruned(model: nn.Module, mask: Mask) -> list[tuple[Tensor, Tensor]]:
+    """Return the biases of the layers that a mask covers, each with the entries of units that keep no weight, bool."""
+    from pruning.masks.bias_masks import bias_masks
+    from pruning.weights.shards import part_of
+
+    biases = [(model.get_parameter(name), kept) for name, kept in bias_masks(model, mask).items()]
+    return [(bias, ~part_of(kept, bias)) for bias, kept in biases]
 
 
 BIAS_MASKS = Technique(

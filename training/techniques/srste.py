@@ -21,14 +21,15 @@ from foundations.description.hparams import hparam
 from foundations.errors import UsageError
 from pruning.hparams import DEFAULT_LAYERS, PruningHparams
 from pruning.registry import STRUCTURES
-from pruning.structure.structure import SKIP, UNEVEN
-from training.technique import Hooks, Technique, TechniqueHparams
+from pruning.structure.structure import SKIP, UNEVEN, CountedStructure, counted
+from training.technique import Hooks, Technique, TechniqueHparams, Training
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from pruning.masks.mask import Mask
     from pruning.structure.groups import Groups
+    from pruning.weights.grouped import Grouped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,27 +49,34 @@ class SrSteHparams(TechniqueHparams):
     srste_last_linear: bool = hparam(False)
     """Give the last linear layer the structure too; in the paper it is dense."""
 
+    @property
+    def least_outcome(self) -> float:
+        """N / M; 0 for a structure of another kind."""
+        kept, _, size = self.srste_structure.partition(":")
+        return int(kept) / int(size) if kept.isdecimal() and size.isdecimal() else 0.0
+
     def validate(self) -> None:
         """Refuse structures other than N:M."""
-        structure, numbers = STRUCTURES.match(self.srste_structure)
-        if structure.kept is None:
-            reason = f"{structure.spelling} does not say how many weights a group keeps; choose N:M, such as 2:4."
-            raise UsageError(reason, "srste_structure")
-        try:
-            structure.kept(numbers)
-        except UsageError as error:
-            raise UsageError(error.reason, "srste_structure") from error
+        _ = self.structure
+
+    @property
+    def structure(self) -> CountedStructure:
+        """The structure of the weights."""
+        return counted(STRUCTURES, self.srste_structure, "srste_structure")
 
 
 class SrSte(Hooks[SrSteHparams]):
     """Train dense weights, and compute with the largest of each group."""
 
+    def __init__(self, training: Training, hparams: SrSteHparams) -> None:
+        super().__init__(training, hparams)
+        self._in_forward: dict[str, Tensor] = {}
+        """The masks of the last forward pass: that of the gradients, whose step has not been taken yet."""
+
     @functools.cached_property
     def kept_in_group(self) -> int:
         """N."""
-        structure, numbers = STRUCTURES.match(self.hparams.srste_structure)
-        assert structure.kept is not None, "validate"
-        return structure.kept(numbers)
+        return self.hparams.structure.kept
 
     @functools.cached_property
     def ones(self) -> Mask:
@@ -82,24 +90,15 @@ class SrSte(Hooks[SrSteHparams]):
             raise UsageError(error.reason, "srste_layers") from error
 
     @functools.cached_property
-    def _covered(self) -> tuple[dict[str, Groups], dict[str, str]]:
+    def _covered(self) -> Grouped:
         """The groups of the weights that have the structure, by name; and why others stay dense."""
-        from pruning.weights.layouts import last_linear, layouts_of
+        from pruning.weights.grouped import grouped
+        from pruning.weights.layouts import last_linear
 
-        structure, numbers = STRUCTURES.match(self.hparams.srste_structure)
-        layouts = layouts_of(self.training.model, self.ones)
-        dense = None if self.hparams.srste_last_linear else last_linear(self.training.model)
-        groups: dict[str, Groups] = {}
-        reasons: dict[str, str] = {}
-        for name in self.ones:
-            if name == dense:
-                continue
-            found = structure.groups(layouts[name], numbers, self.hparams.srste_uneven) if name in layouts else "a bias"
-            if isinstance(found, str):
-                reasons[name] = found
-            else:
-                groups[name] = found
-        return groups, reasons
+        model, hparams = self.training.model, self.hparams
+        dense = None if hparams.srste_last_linear else last_linear(model)
+        names = [name for name in self.ones if name != dense]
+        return grouped(model, names, hparams.structure, hparams.srste_uneven)
 
     @functools.cached_property
     def groups(self) -> dict[str, Groups]:
@@ -107,27 +106,27 @@ class SrSte(Hooks[SrSteHparams]):
         model = self.training.model
         every = dict(model.named_parameters(remove_duplicate=False))
         first = {id(parameter): name for name, parameter in model.named_parameters()}
-        if computed := [name for name in self._covered[0] if name not in every]:
+        covered = self._covered.groups
+        if computed := [name for name in covered if name not in every]:
             reason = f"{computed[0]} is computed from other parameters; weights with a structure must be parameters."
             raise UsageError(reason, "technique")
-        return {first[id(every[name])]: groups for name, groups in self._covered[0].items()}
+        return {first[id(every[name])]: groups for name, groups in covered.items()}
 
     def prepare(self) -> None:
         """Name the layers that stay dense. Raises: UsageError if all do."""
-        from pruning.weights.left_out import warn_of_dense
-
-        structure, reasons = self.hparams.srste_structure, self._covered[1]
-        if not self.groups:
-            shown = "".join(f" {name} is {reason}." for name, reason in list(reasons.items())[:1])
-            raise UsageError(f"no layer of this network can have {structure}.{shown}", "srste_structure")
-        warn_of_dense(structure, reasons, "srste_uneven=pad")
+        _ = self.groups
+        self._covered.check("srste_structure", "srste_uneven")
 
     def effective(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return w m, whose gradient is taken for that of w."""
         found = {}
+        self._in_forward.clear()
+        own = dict(self.training.model.named_parameters()) if self.hparams.srste_lambda else {}
         for name, stays in self._largest(weights).items():
             weight = weights[name]
             found[name] = weight - weight.detach() * ~stays
+            if own.get(name) is weight:
+                self._in_forward[name] = stays
         return found
 
     def after_backward(self, step: object) -> bool:
@@ -136,20 +135,20 @@ class SrSte(Hooks[SrSteHparams]):
 
         if self.hparams.srste_lambda:
             parameters = dict(self.training.model.named_parameters())
-            weights = {name: parameters[name].detach() for name in self.groups}
-            for name, stays in self._largest(weights).items():
+            known, self._in_forward = self._in_forward, {}
+            missing = {name: parameters[name] for name in self.groups if name not in known}
+            for name, stays in (known | self._largest(missing)).items():
                 gradient = parameters[name].grad
                 if gradient is not None:
-                    decay = weights[name] * ~stays * self.hparams.srste_lambda
+                    decay = parameters[name].detach() * ~stays * self.hparams.srste_lambda
                     parameters[name].grad = torch.add(gradient, decay)
         return False
 
     def outcome(self) -> Mask:
         """Return the mask of the weights of the forward pass, and of the layers that stay dense."""
         every = dict(self.training.model.named_parameters(remove_duplicate=False))
-        kept = {
-            name: groups.largest(every[name].abs(), self.kept_in_group) for name, groups in self._covered[0].items()
-        }
+        covered = self._covered.groups.items()
+        kept = {name: groups.largest(every[name].abs(), self.kept_in_group) for name, groups in covered}
         return self.ones.with_tensors({**self.ones, **{name: mask.cpu() for name, mask in kept.items()}})
 
     def metrics(self) -> Mapping[str, float]:
@@ -160,11 +159,13 @@ class SrSte(Hooks[SrSteHparams]):
         return {
             name: groups.largest(weights[name].detach().abs(), self.kept_in_group)
             for name, groups in self.groups.items()
+            if name in weights
         }
 
 
 SRSTE = Technique(
     spelling="srste",
+    known_as=("ste", "straight_through_estimator", "straight_through", "n_m_sparsity", "nm"),
     summary="compute with the largest N of every M weights, and train all (SR-STE, STE)",
     paper="Zhou et al. 2021, Learning N:M Fine-grained Structured Sparse Neural Networks From Scratch",
     tested_against="NM-sparsity/NM-sparsity",

@@ -71,6 +71,31 @@ class TopkastHparams(TechniqueHparams):
             raise UsageError(_DECOUPLED, "weight_decay", "optimizer_name")
 
 
+class _Factors:
+    """Factors of the weights of a layer, which hold until its sets are chosen again."""
+
+    def __init__(self, forward: Tensor, backward: Tensor, weight: Tensor) -> None:
+        self._sets, real = (forward, backward), weight.detach()[:0].abs().dtype
+        self._forward, self._backward = forward.to(real), backward.to(real)
+        self.trained = backward.to(weight.dtype)
+        """1 in B."""
+        self.explored = (backward & ~forward).to(weight.dtype)
+        """1 in B without A."""
+        self._penalty: tuple[tuple[float, float, float], Tensor] | None = None
+
+    def are_of(self, forward: Tensor, backward: Tensor, weight: Tensor) -> bool:
+        """Return whether they are those of these sets, for weights of this dtype."""
+        return self._sets[0] is forward and self._sets[1] is backward and self.trained.dtype == weight.dtype
+
+    def penalty(self, l2: float, decay: float, density: float) -> Tensor:
+        """Return the factors of the weights in the gradient of the penalty, less those of weight decay."""
+        key = (l2, decay, density)
+        if self._penalty is None or self._penalty[0] != key:
+            values = self._forward * l2 + (self._backward - self._forward) * (l2 / density) - decay
+            self._penalty = key, values
+        return self._penalty[1]
+
+
 class Topkast(Hooks[TopkastHparams]):
     """Compute with the largest weights, and train some more."""
 
@@ -80,6 +105,8 @@ class Topkast(Hooks[TopkastHparams]):
         self.every = training.step(hparams.topkast_refresh, "topkast_refresh").iteration
         self._before: dict[str, Tensor] = {}
         """The weights before the optimizer's step."""
+        self._has_stepped = True
+        self._factors: dict[str, _Factors] = {}
 
     def prepare(self) -> None:
         """Find the layers."""
@@ -109,40 +136,51 @@ class Topkast(Hooks[TopkastHparams]):
 
     def effective(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return the weights in A; others in B are zero there, and get a gradient."""
-        return {
-            name: weights[name] * kept + (weights[name] - weights[name].detach()) * (self.backward[name] & ~kept)
-            for name, kept in self.forward.items()
-        }
+        found = {}
+        for name in self.forward:
+            weight = weights[name]
+            factors = self._factors_of(name, weight)
+            found[name] = weight * factors.trained - weight.detach() * factors.explored
+        return found
 
     def after_backward(self, step: Step) -> bool:
         """Add the gradient of the penalty in place of weight decay's."""
         import torch
 
-        density = self.hparams.topkast_density
+        self._has_stepped = False
         with torch.no_grad():
             for name, weight in self._weights().items():
-                self._before[name] = weight.detach().clone()
+                if name in self._before:
+                    self._before[name].copy_(weight)
+                else:
+                    self._before[name] = weight.detach().clone()
                 decay = weight_decay_of(self.training, name) or 0.0
                 l2 = decay if self.hparams.topkast_l2 is None else self.hparams.topkast_l2
                 if weight.grad is not None and (l2 or decay):
-                    real = weight.abs().dtype
-                    kept, trained = self.forward[name].to(real), self.backward[name].to(real)
-                    factors = kept * l2 + (trained - kept) * (l2 / density) - decay
-                    weight.grad = weight.grad + factors * weight
+                    penalty = self._factors_of(name, weight).penalty(l2, decay, self.hparams.topkast_density)
+                    weight.grad = weight.grad + penalty * weight
         return False
 
     def after_step(self, step: Step) -> None:
         """Give weights that are not in B their values back, which momentum has changed."""
         import torch
 
+        if self._has_stepped:
+            return
+        self._has_stepped = True
         with torch.no_grad():
             for name, weight in self._weights().items():
-                if (before := self._before.pop(name, None)) is not None:
-                    weight.copy_(torch.where(self.backward[name], weight, before))
+                torch.where(self.backward[name], weight, self._before[name], out=weight)
 
     def outcome(self) -> Mask:
         """Return the weights of the forward pass."""
         return outcome_of(self.training.model, self.forward)
+
+    def _factors_of(self, name: str, weight: Tensor) -> _Factors:
+        found = self._factors.get(name)
+        if found is None or not found.are_of(self.forward[name], self.backward[name], weight):
+            found = self._factors[name] = _Factors(self.forward[name], self.backward[name], weight)
+        return found
 
     def _weights(self) -> dict[str, Tensor]:
         parameters = dict(self.training.model.named_parameters(remove_duplicate=False))
@@ -151,6 +189,7 @@ class Topkast(Hooks[TopkastHparams]):
 
 TOPKAST = Technique(
     spelling="topkast",
+    known_as=("topk_always_sparse",),
     summary="compute with the largest weights of each layer, and give a gradient to some more",
     paper="Jayakumar et al. 2020, Top-KAST: Top-K Always Sparse Training",
     differences=(
