@@ -105,7 +105,7 @@ class TrainingHparams(Hparams):
         if (self.milestone_steps is None) != (self.gamma is None):
             raise UsageError("give both or neither; one alone changes nothing.", "milestone_steps", "gamma")
         if self.milestone_steps is not None and not LR_SCHEDULES.find(self.lr_schedule).takes_milestones:
-            reason = f"'{self.lr_schedule}' has no milestones; give one of them."
+            reason = f"'{self.lr_schedule}' has no milestones; leave them out by milestone_steps=None and gamma=None."
             raise UsageError(reason, "lr_schedule", "milestone_steps")
         if self.min_lr > self.lr:
             raise UsageError(f"{self.min_lr:g} is above the learning rate, {self.lr:g}.", "min_lr", "lr")
@@ -193,6 +193,14 @@ class TechniquesHparams(Hparams):
         return any(technique.changes_mask or technique.mask_is_outcome for technique, _ in self.parts)
 
     @property
+    def moves_mask(self) -> bool:
+        """Whether the mask changes while the network trains, other than by parts of the mask that an outcome omits."""
+        return any(
+            (technique.changes_mask or technique.mask_is_outcome) and not technique.stays_within_mask
+            for technique, _ in self.parts
+        )
+
+    @property
     def mask_is_outcome(self) -> bool:
         """Whether training learns the mask."""
         return any(technique.mask_is_outcome for technique, _ in self.parts)
@@ -222,6 +230,22 @@ class TechniquesHparams(Hparams):
     def final_level(self) -> float | None:
         """The prune fraction at the end of training: the largest that a technique sets; None if none does."""
         return max((part.final_level for _, part in self.parts if part.final_level is not None), default=None)
+
+    @property
+    def least_density(self) -> float:
+        """The density that a mask has at least at the end of training, where it starts with more; 0 for any."""
+
+        def least(technique: Technique, part: TechniqueHparams) -> float:
+            if part.final_level is not None:
+                return 1 - part.final_level
+            return part.least_outcome if technique.mask_is_outcome else 1.0
+
+        return min((least(*each) for each in self.parts), default=1.0)
+
+    def within_mask(self) -> Self:
+        """Return the hyperparameters of the next level of a lottery; see `TechniqueHparams.within_mask`."""
+        values = {name: value for _, part in self.parts for name, value in part.within_mask().values().items()}
+        return self.replaced(values)
 
     def plugins(self) -> list[Plugin]:
         """Return the plug-ins that declare the techniques, and the plug-ins of other values."""

@@ -45,6 +45,11 @@ class TechniqueHparams(Hparams):
         return None
 
     @property
+    def least_outcome(self) -> float:
+        """The least density of a mask that training learns, of all prunable weights; 0 where it may be any."""
+        return 0.0
+
+    @property
     def grows_zeros(self) -> bool:
         """Whether weights begin to train at 0."""
         return False
@@ -65,6 +70,10 @@ class TechniqueHparams(Hparams):
         has_mask: whether the training starts from a mask, or a technique before this one makes one.
         Raises: UsageError if the technique cannot be used in this training.
         """
+        return self
+
+    def within_mask(self) -> Self:
+        """Return the hyperparameters of the next level of a lottery, which starts from the mask of the one before."""
         return self
 
     def check_with(self, training: TrainingHparams) -> None:

@@ -113,17 +113,35 @@ class Lottery:
     def __post_init__(self) -> None:
         if any(getattr(self.pruning, spelling) is not None for spelling in LEVELS):
             raise UsageError("the levels say how much is pruned; use pruning_fraction.", *LEVELS)
+        if self.pruning.structure is not None:
+            raise UsageError("the levels say how much is pruned; use the branch lottery_rewind.", "structure")
         if self.pruning.rounding == OPENLTH and not self.hparams.one_shot:
             raise UsageError("levels are shares of all weights, in OpenLTH of those left; add one_shot.", "rounding")
 
     def levels(self, last: int) -> Iterator[tuple[int, Desc]]:
         """Yield each level up to a last one with its description."""
         before = dense = self.dense()
+        if last:
+            self._check_density_left()
         yield 0, dense
         for level in range(1, last + 1):
             source = RunRef(dense if self.hparams.one_shot else before)
             before = self._pruned(level, source, is_last=level == last)
             yield level, before
+
+    def _check_density_left(self) -> None:
+        """Check that each level ends with the weights that the next one is to keep. Raises: UsageError."""
+        techniques, wanted = self.main.techniques, 1 - self.hparams.pruning_fraction
+        if techniques is None or techniques.least_density >= wanted - 1e-9:
+            return
+        left = techniques.least_density
+        ends = f"may end with a density of {left:.4g}" if left else "learns its mask, which may have any density"
+        raise UsageError(
+            f"a training with {techniques.technique} {ends}, and level 1 is to keep {wanted:.4g} of the weights; prune "
+            "more in each level, less in training, or one run by `branch`.",
+            "technique",
+            "pruning_fraction",
+        )
 
     def as_parent(self, level: Desc) -> Level:
         """Return one of the levels as the parent of branches."""
@@ -209,6 +227,6 @@ class Lottery:
             state=None if self.hparams.reinitialize else state,
             statistics=last_state(source) if self.hparams.keep_statistics else None,
             branch=replace(self.branch, reinitialize=self.hparams.reinitialize, initialization=level),
-            techniques=self.main.techniques,
+            techniques=self.main.techniques and self.main.techniques.within_mask(),
             retrain_training=None if is_last else self.short,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pruning.masks.mask import Mask
 from tests.branches.small_branches import Counter, describe, mask_of
 from tests.training.small_runs import context, run_of, train_desc
 from training.context import Context
+from training.hparams import TechniquesHparams
 from training.jobs.compute import Outcome, complete
 
 PRUNING = PruningHparams()
@@ -27,6 +29,11 @@ PRUNING = PruningHparams()
 
 def lottery(**flags: Any) -> Lottery:
     return Lottery(train_desc(), PruningHparams.of({}), LotteryHparams(**flags))
+
+
+def lottery_with(technique: dict[str, Any], **flags: Any) -> Lottery:
+    main = replace(train_desc(), techniques=TechniquesHparams.of(technique))
+    return Lottery(main, PruningHparams.of({}), LotteryHparams(**flags))
 
 
 def level(described: Lottery, number: int) -> Desc:
@@ -164,6 +171,50 @@ def test_a_seed_pins_the_permutation_of_a_levels_mask_for_all_replicates(tmp_pat
         permuted, original = masks(seed, replicate)
         assert permuted == original.shuffled_layerwise(seed)
     assert masks(7, 1) != masks(8, 1)
+
+
+@pytest.mark.parametrize(
+    ("technique", "words"),
+    [
+        ({"technique": "acdc", "acdc_density": 0.5}, "may end with a density of 0.5, and level 1 is to keep 0.8"),
+        ({"technique": "gmp", "gmp_density": 0.1}, "may end with a density of 0.1"),
+        ({"technique": "topkast", "topkast_density": 0.2}, "may end with a density of 0.2"),
+        ({"technique": "srste", "srste_structure": "1:4"}, "may end with a density of 0.25"),
+        ({"technique": "str"}, "learns its mask, which may have any density"),
+        ({"technique": "rigl", "start_density": 0.7, "mask_update_frequency": "2it"}, "may end with a density of 0.7"),
+    ],
+)
+def test_a_technique_that_leaves_fewer_weights_than_level_1_keeps_is_refused_before_level_0(
+    technique: dict[str, Any], words: str
+) -> None:
+    described = lottery_with(technique)
+
+    with pytest.raises(UsageError, match=words) as refusal:
+        next(described.levels(1))
+
+    assert refusal.value.hparams == ("technique", "pruning_fraction")
+    assert len(list(described.levels(0))) == 1
+
+
+@pytest.mark.parametrize(
+    "technique",
+    [
+        {"technique": "acdc", "acdc_density": 0.9, "acdc_prune_at": "1it,9it", "acdc_restore_at": "4it"},
+        {"technique": "srste", "srste_structure": "3:4"},
+        {"technique": "itop", "start_density": 0.9, "start_allocation": "uniform", "mask_update_frequency": "2it"},
+        {"technique": "powerpropagation,set", "start_density": 0.9, "mask_update_frequency": "2it"},
+    ],
+)
+def test_a_technique_that_leaves_enough_weights_acts_at_each_level(
+    technique: dict[str, Any], tmp_path: Path, digits: Path
+) -> None:
+    fraction = 0.3
+
+    _, first, second = compute(lottery_with(technique, pruning_fraction=fraction), context(tmp_path, digits), 2)
+
+    masks = [mask_of(each.run) for each in (first, second)]
+    wanted = [(1 - fraction) ** level for level in (1, 2)]
+    assert all(mask.density <= density + 1e-3 for mask, density in zip(masks, wanted, strict=True))
 
 
 def test_a_new_initialization_is_trained_from_the_rewinding_step_or_from_step_zero(

@@ -6,7 +6,8 @@ At the end of each epoch t the network is scored for a mask m_t, which is not pu
 
 n the number of prunable weights. Training is over when l masks are known and d_t < epsilon: the weights, statistics and
 metrics of all later steps are those of this one. It is the stopping rule of a lottery's first training. The paper
-prunes channels by the scales of batch normalization, with l = 5 and epsilon = 0.1.
+prunes channels by the scales of batch normalization, with l = 5 and epsilon = 0.1. Where another technique has pruned
+more than m_t would, m_t is the mask of the training.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from foundations.description.hparams import ALWAYS_WRITTEN, hparam
 from foundations.description.step import Step
 from foundations.errors import UsageError
 from pruning.hparams import PruningHparams
+from pruning.level import kept_of
 from training.technique import Hooks, Technique, TechniqueHparams, Training
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from pruning.masks.mask import Mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,10 @@ class EarlyBirdHparams(TechniqueHparams):
         return {"early_bird_strategy": self.pruning.method.version}
 
 
+_ALIKE = 0.9
+"""The share of the weights to keep that a mask has at least at the start. Those of srigl and mest have a few less."""
+
+
 class EarlyBird(Hooks[EarlyBirdHparams]):
     """Compare the masks of the last epochs, and end the training when they are the same."""
 
@@ -97,16 +105,24 @@ class EarlyBird(Hooks[EarlyBirdHparams]):
         super().__init__(training, hparams)
         self.masks, self.found = self.kept("masks"), self.kept("found")
         self.frequency = training.step(hparams.early_bird_frequency, "early_bird_frequency").iteration
+        self._is_new = False
+
+    def prepare(self) -> None:
+        """Note that the training begins here: techniques that come later have not set their first mask yet."""
+        self._is_new = True
 
     def before_step(self, step: Step) -> None:
         """Add the mask of a step, and compare the last ones."""
         import torch
 
+        if self._is_new:
+            self._is_new = False
+            self._refuse_sparser()
         number, rest = divmod(step.iteration, self.frequency)
         name = f"{number:08d}"
         if rest or number == 0 or name in self.masks or self.is_over(step):
             return
-        mask = self.training.prune(self.hparams.pruning)
+        mask = self._sparser() or self.training.prune(self.hparams.pruning)
         self.masks[name] = torch.cat([mask[key].flatten() for key in sorted(mask)])
         for old in sorted(self.masks)[: -self.hparams.early_bird_masks]:
             del self.masks[old]
@@ -114,6 +130,21 @@ class EarlyBird(Hooks[EarlyBirdHparams]):
         self.found["distance"] = torch.tensor(max(distances), dtype=torch.float64)
         if len(self.masks) == self.hparams.early_bird_masks and max(distances) < self.hparams.early_bird_threshold:
             self.found["step"] = torch.tensor(step.iteration)
+
+    def _sparser(self, share: float = 1.0) -> Mask | None:
+        """Return the training's mask if it keeps less than a share of the weights that are to be kept; else None."""
+        from training.masking import prunable_part
+
+        if self.training.mask is None:
+            return None
+        part = prunable_part(self.training.model, self.hparams.pruning, self.training.mask)
+        return self.training.mask if part.kept < share * kept_of(part.total, self.hparams.pruning.level) else None
+
+    def _refuse_sparser(self) -> None:
+        mask = self._sparser(_ALIKE)
+        if mask is not None:
+            reason = f"the training starts from a mask that prunes {mask.sparsity:.4g} already; choose a larger share."
+            raise UsageError(reason, "early_bird_prune_fraction")
 
     def is_over(self, step: Step) -> bool:
         """Return whether the masks have settled."""
@@ -134,6 +165,7 @@ def _distance(mask: Tensor, other: Tensor) -> float:
 
 EARLY_BIRD = Technique(
     spelling="early_bird",
+    known_as=("eb", "eb_ticket", "earlybird_ticket"),
     summary="stop training when the mask that it would be pruned to has settled",
     paper="You et al. 2020, Drawing Early-Bird Tickets: Towards More Efficient Training of Deep Networks",
     differences="The paper compares masks of channels, by the scales of batch normalization; here of single weights.",

@@ -106,6 +106,8 @@ class GmpHparams(GmpSchedule, TechniqueHparams):
             )
         if self.pruning.effective_density is not None:
             raise UsageError("gmp prunes to shares of all weights; give gmp_density.", "gmp_effective_density")
+        if self.pruning.structure is not None:
+            raise UsageError("the level grows from pruning to pruning, and a structure is one level.", "gmp_structure")
         if self.pruning.level == 0:
             given = next((PREFIX + name for name in LEVELS if getattr(self, PREFIX + name) is not None), "gmp_density")
             raise UsageError("it prunes nothing; choose another level.", given)
@@ -224,6 +226,15 @@ class Gmp(Hooks[GmpHparams]):
 
 GMP = Technique(
     spelling="gmp",
+    known_as=(
+        "gradual_magnitude_pruning",
+        "gradual_pruning",
+        "gradual",
+        "magnitude_pruning",
+        "zhu_gupta",
+        "polynomial_decay",
+        "to_prune_or_not_to_prune",
+    ),
     summary="prune gradually while training",
     paper="Zhu & Gupta 2017, To prune, or not to prune: exploring the efficacy of pruning for model compression",
     hparams=GmpHparams,

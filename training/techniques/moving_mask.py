@@ -65,6 +65,10 @@ class StartHparams(TechniqueHparams):
             )
         return self
 
+    def within_mask(self) -> Self:
+        """Return these without a mask to start from."""
+        return self.replaced({name: getattr(StartHparams, name) for name in StartHparams.names()})
+
     def simplified(self) -> Self:
         """Reset fields that cannot change the result."""
         used = type(self).start_allocation if self.start_density is None else self.start_allocation

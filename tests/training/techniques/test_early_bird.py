@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from branches.lottery.lottery import Lottery, LotteryHparams
 from foundations.errors import UsageError
 from foundations.storage.run import Run
 from pruning.hparams import PruningHparams
+from pruning.prune import prune
 from tests.training.small_runs import context, train_desc
 from tests.training.techniques.toy_training import ToyTraining, batch, network, run
+from training.hparams import TechniquesHparams
 from training.jobs.compute import complete
+from training.sparse import sparse
 
 RATE, THRESHOLD = 0.1, 0.04
 
@@ -74,6 +78,32 @@ def test_the_first_training_of_a_lottery_stops_and_the_next_level_prunes_its_wei
     assert second.has_mask()
 
 
+def test_masks_that_another_technique_has_pruned_further_are_compared_as_they_are(tmp_path: Path, digits: Path) -> None:
+    """Gradual pruning passes the share that the early-bird masks prune, after the first of them."""
+    desc = train_desc(
+        technique="gmp,early_bird",
+        gmp_density=0.1,
+        gmp_frequency="3it",
+        early_bird_masks=2,
+        early_bird_frequency="3it",
+        early_bird_threshold=1e-9,
+    )
+
+    run_ = complete(desc, context(tmp_path, digits)).run
+
+    assert run_.metrics().values["early_bird_step", 18] == 12  # gradual pruning ends at step 9
+
+
+@pytest.mark.parametrize("technique", ["rigl,early_bird", "early_bird,rigl"])
+def test_a_training_that_starts_from_a_sparser_mask_is_refused_at_once(
+    technique: str, tmp_path: Path, digits: Path
+) -> None:
+    desc = train_desc(technique=technique, start_density=0.3, early_bird_masks=2)
+
+    with pytest.raises(UsageError, match=r"^early_bird_prune_fraction: .* prunes 0\.7\d* already"):
+        complete(desc, context(tmp_path, digits))
+
+
 def test_epochs_without_a_threshold_are_refused() -> None:
     with pytest.raises(UsageError, match="early_bird"):
         LotteryHparams(early_bird_epochs=3)
@@ -92,3 +122,22 @@ def test_options_without_sense_are_refused(flags: dict[str, Any], named: str) ->
     with pytest.raises(UsageError) as caught:
         train_desc(technique="early_bird", **flags)
     assert ", ".join(caught.value.hparams) == named
+
+
+def test_a_sparser_mask_than_early_bird_prunes_to_is_refused_before_the_first_step() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    mask = prune(model, "magnitude", density=0.2)
+
+    with pytest.raises(UsageError, match=r"early_bird_prune_fraction: .* prunes 0\.8\d* already"):
+        sparse(optimizer, model, "early_bird", mask=mask, end=20, early_bird_frequency=2, early_bird_prune_fraction=0.5)
+
+
+def test_a_moving_mask_with_a_few_weights_less_is_compared_as_it_is(tmp_path: Path, digits: Path) -> None:
+    values = {"technique": "srigl,early_bird", "start_density": 0.5, "mask_update_frequency": "2it"}
+    early = {"early_bird_prune_fraction": 0.5, "early_bird_frequency": "3it", "early_bird_masks": 2}
+    desc = replace(train_desc(), techniques=TechniquesHparams.of({**values, **early, "early_bird_threshold": 0.5}))
+
+    metrics = complete(desc, context(tmp_path, digits)).run.metrics()
+
+    assert metrics.last("early_bird_step") is not None
