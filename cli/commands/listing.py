@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.compare.comparison import outcome_notes
+from analysis.compare.comparison import run_notes
 from analysis.compare.differences import in_epochs
 from analysis.compare.telling_apart import abridged, shortened, told_apart
 from analysis.rows.lineage import by_descent
@@ -165,7 +165,7 @@ def listed(rows: Sequence[Row], names: Sequence[str], width: int | None) -> str:
         for row, apart in zip(cells, spare, strict=True):
             row[DIFFERS] = _flags(apart)
     foot = [f"Unless a row states otherwise: {_flags(usual)}"] if usual else []
-    foot += outcome_notes(rows) if "sparsity" in columns else []
+    foot += run_notes(rows)
     if names:
         return "\n".join([fitted_table(cells, columns, width), *_paragraphs(foot, width)])
     columns = [name for name in columns if name not in _ONLY_IF_ANY or any(row[name] for row in cells)]

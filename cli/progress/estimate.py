@@ -1,18 +1,26 @@
-"""Estimates of the time left for a plan, from complete runs, else from timings of this machine."""
+"""Estimates of the time left for a plan, from complete runs, else from timings of this machine.
+
+Complete runs have no seconds of their scoring alone. So a run takes the time of runs that are scored and trained alike;
+without these, the time per iteration of those of its network and dataset that take the least, and that of its scoring.
+"""
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Sequence
 from statistics import median
 
-from branches.desc import BranchDesc, trained_of
+from branches.desc import BranchDesc, techniques_in, trained_of
 from cli.display.plain_table import duration
 from cli.progress.rates import Case, Rates, scoring_case
-from foundations.description.desc import RunRef
+from foundations.description.desc import Desc, RunRef
 from foundations.plan import PlannedRun
 from foundations.storage.run import CHECKPOINT
+from pruning.hparams import PruningHparams
+
+_Kind = tuple[str, str]
+"""The names of a network and of a dataset."""
 
 
 class Estimate:
@@ -22,7 +30,7 @@ class Estimate:
         self, complete: Iterable[PlannedRun] = (), rates: Rates | None = None, *, evaluate_every: float = 1
     ) -> None:
         """Add some runs. rates: timings of this machine. evaluate_every: in epochs; inf for the first and last step."""
-        self._seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+        self._seconds: dict[_Kind, dict[Hashable, list[float]]] = defaultdict(lambda: defaultdict(list))
         self._rates, self._evaluate_every = rates, evaluate_every
         for planned in complete:
             self.add(planned)
@@ -32,22 +40,24 @@ class Estimate:
         desc = planned.desc
         iterations = desc.end.iteration - desc.start.iteration
         if planned.manifest is not None and iterations > 0:
-            self._seconds[_kind_of(planned)].append(planned.manifest.wall_seconds / iterations)
+            seconds = planned.manifest.wall_seconds / iterations
+            self._seconds[_kind_of(planned)][_work_of(planned)].append(seconds)
 
     def time(self, rest: Iterable[PlannedRun], measured: Iterable[Case] = ()) -> None:
         """Time the cases that no complete run covers: trainings with the most iterations first, then prunings."""
         if self._rates is None:
             return
         trainings: dict[Case, int] = defaultdict(int)
-        scorings: dict[Case, None] = {}
+        scorings: Counter[Case] = Counter()
         for planned in rest:
             if _kind_of(planned) not in self._seconds:  # without iterations, it is initialized and may be evaluated
                 trainings[trained_of(RunRef(planned.desc)), None] += iterations_left(planned)
-            if (scoring := scoring_of(planned)) is not None:
-                scorings[scoring] = None
+            if self._recorded(planned) is None and (scoring := scoring_of(planned)) is not None:
+                scorings[scoring] += 1
         in_order = sorted(trainings, key=lambda case: -trainings[case])
         trained = [case for case in in_order if trainings[case]]
-        self._rates.time(dict.fromkeys([*trained, *scorings, *measured, *in_order]))
+        scored = [case for case, _ in (scorings + Counter(measured)).most_common()]
+        self._rates.time(dict.fromkeys([*trained, *scored, *in_order]))
 
     def seconds(self, rest: Iterable[PlannedRun], at_once: int, measured: Iterable[Case] = ()) -> float | None:
         """Return the estimated seconds of some runs, `at_once` at a time; None if one of them cannot be estimated.
@@ -56,10 +66,13 @@ class Estimate:
         """
         total = 0.0
         for planned in rest:
-            training = self._training(planned)
-            if training is None:
-                return None
-            total += training + self._scoring(scoring_of(planned))
+            seconds = self._recorded(planned)
+            if seconds is None:
+                training = self._training(planned)
+                if training is None:
+                    return None
+                seconds = training + self._scoring(scoring_of(planned))
+            total += seconds
         return total / at_once + sum(map(self._scoring, measured))
 
     def said(self, rest: Sequence[PlannedRun], at_once: int, measured: Sequence[Case] = ()) -> str:
@@ -71,17 +84,28 @@ class Estimate:
         words = (f"about {duration(seconds)}" if seconds >= 1 else "less than a second") + " of computing"
         if at_once > 1 and seconds >= 1:
             words += f", with {at_once} jobs at once about {duration(self.seconds(rest, at_once, measured) or 0.0)}"
-        untimed = [case for case in {*map(scoring_of, rest), *measured} if case and not (rates and rates.get(*case))]
-        if untimed:
-            words += f", without scoring by {', '.join(sorted({case[1].strategy for case in untimed if case[1]}))}"
+        if untimed := self._untimed(rest, measured):
+            words += f", without scoring by {', '.join(untimed)}"
         return words + (f" (a few steps were timed, in {duration(rates.took)})" if rates and rates.timed else "")
+
+    def _untimed(self, rest: Iterable[PlannedRun], measured: Iterable[Case]) -> list[str]:
+        """Return the methods whose scoring takes a time that is unknown, in order."""
+        cases = {*measured, *(scoring_of(planned) for planned in rest if self._recorded(planned) is None)}
+        found = [case for case in cases if case and not (self._rates and self._rates.get(*case))]
+        return sorted({pruning.strategy for _, pruning in found if pruning and not _is_quick(pruning)})
+
+    def _recorded(self, planned: PlannedRun) -> float | None:
+        """Return the seconds of a run by those that are scored and trained alike; None if none is complete."""
+        known = self._seconds.get(_kind_of(planned), {}).get(_work_of(planned))
+        iterations = iterations_left(planned)
+        return iterations * median(known) if known and iterations else None
 
     def _training(self, planned: PlannedRun) -> float | None:
         """Return the seconds of training and evaluating a run; None if they are unknown."""
         iterations = iterations_left(planned)
         known = self._seconds.get(_kind_of(planned))
         if iterations and known is not None:
-            return iterations * median(known)
+            return iterations * min(map(median, known.values()))
         desc = trained_of(RunRef(planned.desc))
         timed = None if self._rates is None else self._rates.get(desc)
         if timed is None:
@@ -102,12 +126,21 @@ class Estimate:
 
 def scoring_of(planned: PlannedRun) -> Case | None:
     """Return the scoring case of a run; None if it scores no network, or has its mask already."""
-    desc = planned.desc
-    if not isinstance(desc, BranchDesc) or desc.pruning is None or desc.scored is None or planned.is_done:
-        return None
-    if planned.run.has_mask() or desc.pruning.level == 0:
+    case = None if planned.is_done else _scoring_case_of(planned.desc)
+    return None if case is None or planned.run.has_mask() else case
+
+
+def _scoring_case_of(desc: Desc) -> Case | None:
+    if not isinstance(desc, BranchDesc) or desc.pruning is None or desc.scored is None or desc.pruning.level == 0:
         return None
     return scoring_case(desc.main, desc.pruning)
+
+
+def _is_quick(pruning: PruningHparams) -> bool:
+    """Return whether scoring takes a moment, timed or not: once, without running the network."""
+    method = pruning.method
+    runs_network = method.needs_examples or method.needs_input_shape or method.is_constructive
+    return not runs_network and pruning.prune_iterations == 1 and pruning.effective_density is None
 
 
 def iterations_left(planned: PlannedRun) -> int:
@@ -125,6 +158,16 @@ def has_checkpoint(planned: PlannedRun) -> bool:
     return planned.run.path(CHECKPOINT).exists()
 
 
-def _kind_of(planned: PlannedRun) -> tuple[str, str]:
+def _kind_of(planned: PlannedRun) -> _Kind:
     trained = trained_of(RunRef(planned.desc))
     return trained.model.model_name, trained.dataset.dataset_name
+
+
+def _work_of(planned: PlannedRun) -> Hashable:
+    """Return the scoring, the iterations, the size of a batch and the techniques: runs alike in these take as long."""
+    desc = planned.desc
+    case = _scoring_case_of(desc)
+    techniques = techniques_in(RunRef(desc))
+    names = () if techniques is None else tuple(technique.spelling for technique, _ in techniques.parts)
+    iterations = desc.end.iteration - desc.start.iteration
+    return case and case[1], iterations, trained_of(RunRef(desc)).dataset.batch_size, names

@@ -92,7 +92,7 @@ class PlainDisplay(QuietDisplay):
             self.estimate.add(item.planned)
             manifest = item.planned.manifest
             headline = item.planned.desc.headline
-            found = measured(headline, manifest.results.get(headline.on_test)) if manifest else ""
+            found = measured(headline, manifest.results) if manifest else ""
             took = duration(time.monotonic() - item.since) if item.computed else "by another process"
             self.say(f"{'done' if item.planned.manifest else 'ready':<8} {self.name(item)}  {found}  {took}")
         else:

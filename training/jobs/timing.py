@@ -9,6 +9,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from safetensors.torch import save
@@ -18,6 +19,7 @@ from foundations.examples import Rows
 from platforms.platform import Platform
 from pruning.compute_mask import mask_from_hparams
 from pruning.hparams import PruningHparams
+from pruning.level import LEVELS
 from pruning.scoring.inputs import ScoringInputs, one_example
 from training.desc import TrainDesc
 from training.job import initialized_model
@@ -25,15 +27,16 @@ from training.loop.optimizers import make_optimizer
 from training.loop.precision import autocast, matrix_products
 from training.masking import objective_of
 
-_FIRST, _TIMES, _SECONDS = 2, 4, 0.25
-"""Examples of the first timed batch; factor to the next one; seconds for which batches grow."""
+_FIRST, _TIMES, _SECONDS, _LONG = 2, 4, 0.5, 2.0
+"""Examples of the first timed batch; factor to the next one; seconds for which batches grow; seconds of a first call
+that stands for all."""
 
 
 def time_training(desc: TrainDesc, platform: Platform) -> dict[str, float]:
     """Measure the parts of a training, in seconds, by some steps on random examples.
 
     start: to build and initialize the network. state: to write its state. iteration: forward and backward pass and
-    update, of a batch. example: to evaluate one example. Large batches are timed by smaller ones, in proportion.
+    update, of a batch. example: to evaluate one example. Large batches are timed by smaller ones.
     """
     device, precision = platform.device, desc.training.precision
     clock = _clock(device)
@@ -71,11 +74,10 @@ def time_scoring(desc: TrainDesc, pruning: PruningHparams, platform: Platform) -
     """Estimate the time of pruning a network, in seconds, by timing one iteration on some of its examples."""
     device, batch = platform.device, desc.dataset.batch_size
     model = initialized_model(desc, 1).to(device)
-    once = pruning.replaced({"prune_iterations": 1})
     task, per_class = desc.dataset.task, pruning.examples_per_class
     count = 0 if per_class is None else task.scoring_examples(per_class, desc.dataset.num_classes)
 
-    def score(examples: int) -> None:
+    def score(pruning: PruningHparams, examples: int) -> None:
         rows = Rows.of(*_drawn(desc, examples, device)) if count else None
         scoring = ScoringInputs(
             seed=1,
@@ -84,10 +86,18 @@ def time_scoring(desc: TrainDesc, pruning: PruningHparams, platform: Platform) -
             objective=objective_of(task),
             **one_example(desc.dataset.inputs),
         )
-        mask_from_hparams(model, once, scoring)
+        mask_from_hparams(model, pruning, scoring)
 
-    seconds = _seconds(score, max(1, count), device)
-    return {"scoring": seconds * pruning.prune_iterations}
+    once = pruning.replaced({"prune_iterations": 1})
+    seconds = _seconds(partial(score, once), max(1, count), device)
+    later = pruning.prune_iterations - 1
+    if later and pruning.effective_density is not None:  # all but the first are repeated for each count
+        plainly = pruning.replaced({**dict.fromkeys(LEVELS), "prune_iterations": 1})
+        weights = sum(weight.numel() for weight in model.parameters())
+        return {
+            "scoring": seconds + later * weights.bit_length() * _seconds(partial(score, plainly), max(1, count), device)
+        }
+    return {"scoring": seconds * (1 + later)}
 
 
 def _drawn(desc: TrainDesc, examples: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -100,13 +110,21 @@ def _drawn(desc: TrainDesc, examples: int, device: torch.device) -> tuple[torch.
 
 
 def _seconds(work: Callable[[int], None], whole: int, device: torch.device) -> float:
-    """Time work on `whole` examples, in seconds; on fewer if all would take long, and scaled up in proportion."""
+    """Time work on `whole` examples, in seconds; on fewer if all would take long, and add the share of the others.
+
+    The share is the slope between two numbers of examples: a part of the cost of a call does not grow with them.
+    """
     examples = min(_FIRST, whole)
-    work(examples)  # the first call allocates memory and chooses kernels
+    first = _timed(work, examples, device)  # it allocates memory, chooses kernels and imports
+    if first > _LONG:
+        return first * whole / examples
+    before = before_seconds = 0.0
     while True:
         seconds = min(_timed(work, examples, device) for _ in range(2))
-        if examples == whole or seconds * _TIMES > _SECONDS:
-            return seconds * whole / examples
+        if examples == whole or (before and seconds * _TIMES > _SECONDS):
+            share = max(0.0, seconds - before_seconds) / (examples - before)
+            return seconds + share * (whole - examples)
+        before, before_seconds = examples, seconds
         examples = min(examples * _TIMES, whole)
 
 
