@@ -1,17 +1,19 @@
-"""A device that is not the CPU, simulated: its tensors have values, and what a GPU would refuse is refused.
+"""A GPU, simulated: its tensors have values, and what a GPU would refuse is refused.
 
-A tensor on the device is a `DeviceTensor`: its `.device` is `DEVICE`, its values are those of a tensor on the CPU.
-Every operation passes through `_operate`, which raises where a GPU would (operands on two devices, a generator of
-another device) and notes where the host would wait for a GPU. The type of the device is "lazy": PyTorch knows it,
-autograd needs no driver for it, and nothing else here uses it.
+A tensor on the device is a `DeviceTensor`: its `.device` is `DEVICE`, that is `cuda:0`, and its values are those of a
+tensor on the CPU. Every operation passes through `_operate`, which raises where a GPU would (operands on two devices, a
+generator of another device) and notes where the host would wait for a GPU. So code that asks for the type of the device
+takes the branches that it takes on a GPU. To PyTorch's own code in C++, the device is of type "lazy", for which
+autograd needs no driver. `tests/devices/driver.py` plays the functions of `torch.cuda`.
 """
 
 from __future__ import annotations
 
+import copy
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,8 +25,10 @@ from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_a
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from platforms.platform import Platform, Result
+from tests.devices.driver import Driver, played
 
-DEVICE = torch.device("lazy", 0)
+DEVICE = torch.device("cuda", 0)
+_IN_CPP = torch.device("lazy", 0)
 _ROOT = Path(__file__).parents[2]
 _MADE_ON_HOST = torch.tensor
 _WAITS_FOR_VALUES = frozenset({"_local_scalar_dense", "nonzero", "equal", "masked_select", "_unique2", "unique_dim"})
@@ -93,7 +97,7 @@ class DeviceTensor(Tensor):
             strides=on_host.stride(),
             storage_offset=on_host.storage_offset(),
             dtype=on_host.dtype,
-            device=DEVICE,
+            device=_IN_CPP,
         )
         made.on_host = on_host
         made.held = _Held(on_host)
@@ -101,6 +105,32 @@ class DeviceTensor(Tensor):
 
     def __repr__(self) -> str:  # type: ignore[override]
         return f"DeviceTensor({self.on_host!r})"
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return DEVICE
+
+    @property
+    def is_cuda(self) -> bool:  # type: ignore[override]
+        return True
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        there = tree_map_only(
+            torch.device, lambda device: _IN_CPP if device == DEVICE else device, (args, kwargs or {})
+        )
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*there[0], **there[1])
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DeviceTensor:
+        if id(self) not in memo:
+            copied = memo[id(self)] = DeviceTensor(self.on_host.clone())
+            vars(copied).update({name: value for name, value in vars(self).items() if name == "_is_param"})
+            copied.requires_grad_(self.requires_grad)
+            copied.grad = copy.deepcopy(self.grad, memo)
+        return memo[id(self)]
 
     def tolist(self) -> Any:
         _note("tolist")
@@ -143,10 +173,13 @@ class DeviceTensor(Tensor):
 
 
 _noted: list[str] | None = None
+_driver: Driver | None = None
 
 
 def _note(operation: str) -> None:
     """Note that the host waits, with the two innermost lines of the project that ask for it."""
+    if _driver is not None:
+        _driver.check_may_wait()
     if _noted is None:
         return
     lines = [
@@ -169,27 +202,32 @@ class _Factories(TorchDispatchMode):
 @contextmanager
 def simulated_device() -> Iterator[list[str]]:
     """Yield a list to which each wait for the device adds a line, while the device is there."""
-    global _noted
-    before, _noted = _noted, []
+    global _noted, _driver
+    before, _noted = (_noted, _driver), []
     try:
-        with _Factories(), mock.patch("torch.autocast", _autocast), mock.patch("torch.tensor", _tensor):
+        with _Factories(), played(_note) as _driver, mock.patch("torch.tensor", _tensor):
             yield _noted
     finally:
-        _noted = before
+        _noted, _driver = before
 
 
-def _autocast(device_type: str, *args: Any, **kwargs: Any) -> AbstractContextManager[Any]:
-    """Return autocast. PyTorch has none for the simulated device; there, it changes nothing."""
-    return torch.amp.autocast_mode.autocast("cpu" if device_type == DEVICE.type else device_type, *args, **kwargs)
+def driver() -> Driver:
+    """Return the driver of the device that is there."""
+    assert _driver is not None
+    return _driver
 
 
 def _tensor(data: Any, *, device: torch.device | str | None = None, **kwargs: Any) -> Tensor:
     """Return torch.tensor(...), which makes its result on the host, and copies it to the device and waits."""
     made = _MADE_ON_HOST(data, **kwargs)
-    if device is None or torch.device(device).type != DEVICE.type:
+    if device is None or not _is_device(device):
         return made.to(device) if device is not None else made
     _note("tensor to the device")
     return DeviceTensor(made)
+
+
+def _is_device(device: torch.device | str) -> bool:
+    return torch.device(device).type in (DEVICE.type, _IN_CPP.type)
 
 
 def _operate(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -200,7 +238,7 @@ def _operate(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     copies = name in ("_to_copy", "copy_")
     if not copies:
         _check_operands(name, tensors, is_here)
-    result_is_here = is_here[0] if name == "copy_" else any(is_here) if asked is None else asked.type == DEVICE.type
+    result_is_here = is_here[0] if name == "copy_" else any(is_here) if asked is None else _is_device(asked)
     _check_generator(name, kwargs, result_is_here)
     if any(is_here) and name in _WAITS_FOR_VALUES:
         _note(name)
@@ -210,10 +248,17 @@ def _operate(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         kwargs["device"] = torch.device("cpu")
     host_args, host_kwargs = tree_map_only(DeviceTensor, lambda tensor: tensor.on_host, (args, kwargs))
     result = func(*host_args, **host_kwargs)
+    if _driver is not None and (result_is_here or any(is_here)):
+        _driver.note(func, host_args, host_kwargs, result)
     if not result_is_here:
         return result
-    wrapped = tree_map_only(Tensor, DeviceTensor, result)
+    wrapped = tree_map_only(Tensor, lambda tensor: DeviceTensor(_with_storage(tensor)), result)
     return return_and_correct_aliasing(func, args, kwargs, wrapped)
+
+
+def _with_storage(tensor: Tensor) -> Tensor:
+    """Return a tensor; in place of autograd's zeros without a storage, ones that have one."""
+    return torch.zeros(tensor.shape, dtype=tensor.dtype) if tensor._is_zerotensor() else tensor
 
 
 def _check_operands(name: str, tensors: Sequence[Tensor], is_here: Sequence[bool]) -> None:

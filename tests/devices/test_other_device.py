@@ -41,21 +41,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "clipped": {"clip_grad_norm": 0.5},
     "accumulated": {"accumulate": 2},
     "mixed": {"mixup": 0.5, "cutmix": 0.5},
-    "ema": {"technique": "ema"},
-    "smoothing": {"technique": "smoothing"},
-    "soft_activation": {"technique": "soft_activation"},
-    "gmp": {"technique": "gmp", "gmp_frequency": "2it"},
-    "rigl": {"technique": "rigl", **MOVES},
     "rigl, drawn values": {"technique": "rigl", "grow_init": "random_normal", **MOVES},
-    "set": {"technique": "set", **MOVES},
-    "freeze_small": {"technique": "freeze_small"},
     "dropout": {"dropout": 0.2},
-    "edge_popup": {"technique": "edge_popup"},
     "edge_popup, global": {"technique": "edge_popup", "edge_popup_scope": "global"},
-    "gem_miner": {"technique": "gem_miner", "gem_miner_begin": "1it", "gem_miner_period": "2it"},
 }
-ACTS_AT_UPDATES = {"gmp", "rigl", "rigl, drawn values", "set", "gem_miner"}
-"""Their updates of the mask read the weights on the host."""
+ACTS_AT_UPDATES = {"rigl, drawn values"}
+"""Its updates of the mask read the weights on the host."""
 NETWORKS = {
     "mlp_8": "breast_cancer",
     "mlp_16": "diabetes",
