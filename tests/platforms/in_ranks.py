@@ -34,6 +34,8 @@ def trained_in_float64(desc: TrainDesc, root: Path, datasets: Path, platform: Pl
     model = initialized_model(desc, 1, techniques=desc.techniques)
     trainer = Trainer(model, desc, place, platform, 1, techniques=desc.techniques)
     trainer.model.double()
+    batches = trainer.batches
+    setattr(trainer, "batches", lambda *keys: ((x.double(), labels) for x, labels in batches(*keys)))  # noqa: B010
     trainer.prepare(None, desc.start)
     for images, labels in trainer._steps(desc.start, desc.end, ()):
         trainer.compute_gradients(images.double(), labels)

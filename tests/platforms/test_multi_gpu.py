@@ -24,7 +24,7 @@ from tests.cli.terminal import LONG, SHORT, Running, Terminal
 from tests.conftest import REPOSITORY
 from tests.datasets import published_files as made
 from tests.datasets.loading import add
-from tests.platforms.in_ranks import compute_all, each_trained_in_float64, trained_in_float64
+from tests.platforms.in_ranks import compute_all, trained_in_float64
 from tests.training.small_runs import context, oneshot_desc, train_desc
 from training.desc import TrainDesc
 
@@ -157,42 +157,6 @@ def test_options_of_training_give_the_same_in_two_processes(
             rtol=1e-10,
             atol=1e-12,
         )
-
-
-MOVING: list[dict[str, Any]] = [
-    {"technique": "itop", "itop_growth": "random_unfired", "start_density": 0.3},
-    {"technique": "granet", "granet_density": 0.2},
-    {"technique": "snfs", "start_density": 0.3},
-    {"technique": "mest", "mest_mode": "em_s", "mest_lambda": 0.1, "start_density": 0.3},
-    {"technique": "rigl", "grad_accumulation_n": 2, "start_density": 0.3, "mask_update_end": "4it"},
-    {"technique": "srigl", "start_density": 0.6, "srigl_gamma": 0.6, "mask_update_end": "4it"},
-]
-LEARNT: list[dict[str, Any]] = [{"technique": "srste", "srste_structure": "1:4", "srste_lambda": 0.01}]
-
-
-COMPUTED: list[dict[str, Any]] = [
-    {"technique": "acdc", "acdc_prune_at": "1it,4it", "acdc_restore_at": "3it"},
-    {"technique": "str", "str_s_init": -3.0},
-    {"technique": "continuous_sparsification", "cs_rounds": 2, "cs_temperature_frequency": "1it", "cs_rewind": "1it"},
-    {"technique": "topkast", "topkast_refresh": "2it", "weight_decay": 0.1},
-    {"technique": "powerpropagation"},
-]
-"""Techniques that compute with other weights or alternate masks; the last one has no mask."""
-
-
-def test_masks_move_in_two_processes_as_in_one(tmp_path: Path, digits: Path) -> None:
-    shared = {"batch_size": 359, "training_steps": "6it", "model_name": "digits_resnet_8_2", "sync_batchnorm": True}
-    every = [*({**flags, "mask_update_frequency": "2it"} for flags in MOVING), *LEARNT, *COMPUTED]
-    descs = [train_desc(**shared, **flags) for flags in every]
-    train = partial(each_trained_in_float64, descs, tmp_path, digits)
-
-    one, two = train(context(tmp_path, digits).platform), several().launch(train)
-
-    for flags, mine, others in zip(every, one, two, strict=True):
-        assert any(name.startswith("mask.") for name in mine) or flags in COMPUTED[-1:], flags
-        for name, values in mine.items():
-            found, expected = (torch.tensor(each, dtype=torch.float64) for each in (others[name], values))
-            torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10, msg=f"{flags}: {name}")
 
 
 @pytest.mark.slow

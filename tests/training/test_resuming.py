@@ -276,12 +276,12 @@ def uninterrupted(tmp_path_factory, digits):
 
 
 @pytest.mark.parametrize("name", JOBS)
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(stops=st.lists(st.integers(0, 18), min_size=1, max_size=4))
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stops=st.sets(st.integers(0, 18), min_size=3, max_size=7))
 def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path_factory, digits, uninterrupted, name, stops):
     root = tmp_path_factory.mktemp("stopped")
 
-    run_with_stops(JOBS[name], root, digits, stops)
+    run_with_stops(JOBS[name], root, digits, sorted(stops))  # in this order each of them stops the run
 
     assert tensor_digests(run_of(JOBS[name], context(root, digits))) == uninterrupted(name)
 

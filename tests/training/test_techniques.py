@@ -180,7 +180,7 @@ def test_a_branch_does_not_inherit_the_techniques_of_its_parent() -> None:
 
 
 def test_all_levels_of_a_lottery_use_the_techniques_of_its_training() -> None:
-    main = train_desc(technique="gmp", gmp_density=0.5)
+    main = train_desc(technique="gmp", gmp_density=0.8)
     described = Lottery(main, PruningHparams.of({}), LotteryHparams())
 
     levels = [desc for _, desc in described.levels(2)]
