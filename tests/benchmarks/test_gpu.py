@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks.gpu import PARTS, main
+from benchmarks.gpu import PARTS, context_of, golden, main
+from benchmarks.parts import Bench, Item, Part, measure
+from benchmarks.timing import Row
 from foundations.errors import EnvironmentFailure
 
 
@@ -27,10 +32,55 @@ def test_a_part_that_takes_too_long_is_stopped_and_what_it_measured_is_kept(
     results = tmp_path / "gpu.json"
     assert main(["--device=cpu", "--only", "steps", "--seconds=6", f"--results={results}"]) == 0
 
-    assert "steps used up its time" in capsys.readouterr().out
-    rows = json.loads(results.read_text())["rows"]
+    assert "the time of steps is used up" in capsys.readouterr().out
+    found = json.loads(results.read_text())
+    rows = found["rows"]
+    assert found["not_measured"] == [{"item": "steps"}]
     assert rows
     assert rows[0]["what"] == "mnist_lenet_300_100, float32: step"
+
+
+def test_published_masks_are_compared_where_their_code_scores_as_one_call_does(tmp_path: Path) -> None:
+    items = {item.name: item for item in golden(Bench(context_of(tmp_path, None, "cpu"), 0.0, 0.0))}
+    assert len(items) >= 10
+    quick = [item for name, item in items.items() if name.endswith("lenet") and "synflow" not in name][:3]
+    rows = [row for item in quick for row in item.run()]
+    assert len(rows) == len(quick) == 3
+    assert all(row.is_met is not False for row in rows)
+
+
+def fails(_bench: Bench) -> Iterator[Item]:
+    """Fail at one item."""
+
+    def row(name: str) -> Iterator[Row]:
+        if name == "second":
+            raise RuntimeError("CUDA out of memory")
+        yield Row(name, 1.0, "", "")
+
+    for name in ("first", "second", "third"):
+        yield Item(name, partial(row, name))
+
+
+def dies(_bench: Bench) -> Iterator[Item]:
+    """Take the process along after one row."""
+
+    def rows() -> Iterator[Row]:
+        yield Row("before", 1.0, "", "")
+        os._exit(7)
+
+    yield Item("an item", rows)
+
+
+def test_an_item_that_fails_or_ends_its_process_loses_no_other(tmp_path: Path) -> None:
+    results = tmp_path / "gpu.json"
+    assert measure([Part(dies, 0.5), Part(fails, 0.5)], partial(context_of, tmp_path, None, "cpu"), 60.0, results) == 1
+
+    found = json.loads(results.read_text())
+    assert [row["what"] for row in found["rows"]] == ["before", "first", "third"]
+    assert [(failed["item"], failed["error"]) for failed in found["failed"]] == [
+        ("dies", "its process ended with code 7"),
+        ("second", "RuntimeError: CUDA out of memory"),
+    ]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
