@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import functools
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from analysis.tables.table import make_table
 from branches.desc import BranchDesc
 from cli.commands.drawing import FigureDrawing, TableDrawing
 from cli.commands.paper import parts_of, planned_paper, rows_of
-from cli.commands.sweep import Asked
+from cli.commands.sweep import Asked, PlannedSweep
 from cli.request.flags import value_of
 from cli.request.paper_file import SCALES, find_paper, paper_names, read_paper
 from foundations.description.address import MAIN
@@ -33,6 +35,8 @@ from platforms.platform import PlatformHparams
 from tests.cli.terminal import Terminal
 from tests.cli.test_lightness import answers_of
 from tests.conftest import REPOSITORY
+
+Plans = Callable[[str, str], PlannedSweep]
 
 PAPER = """
 title = "Two methods"
@@ -113,19 +117,31 @@ def test_the_papers_of_the_project_are_there() -> None:
     assert names.index("synaptic_flow_5b") < names.index("synaptic_flow_6")
 
 
+@pytest.fixture(scope="module")
+def nowhere(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """An empty folder, with a root and datasets that are not there."""
+    folder = tmp_path_factory.mktemp("nowhere")
+    return Environment(folder / "root", folder / "datasets", no_download=True)
+
+
+@pytest.fixture(scope="module")
+def plans(nowhere: Environment) -> Plans:
+    """The plans of papers at scales, each made once."""
+    return functools.cache(lambda name, scale: planned_paper(find_paper(name), scale, PlatformHparams(), nowhere))
+
+
 @pytest.mark.parametrize("name", paper_names())
-def test_every_paper_plans_at_each_scale_without_data(name: str, tmp_path: Path) -> None:
+def test_every_paper_plans_at_each_scale_without_data(name: str, nowhere: Environment, plans: Plans) -> None:
     found = find_paper(name)
-    environment = Environment(tmp_path / "root", tmp_path / "datasets", no_download=True)
 
     assert set(found.sweeps) == (set(SCALES) if name != "demo" else {"cpu"})
     for scale in found.sweeps:
-        planned = planned_paper(found, scale, PlatformHparams(), environment)
+        planned = plans(name, scale)
         _, drawings = parts_of(found, scale)
         assert drawings
         assert planned.requested()
         assert all(asked.request.targets for asked in planned.asked)
-    assert list(tmp_path.iterdir()) == []
+    assert list(nowhere.root.parent.iterdir()) == []
 
 
 def _row_of_finished(asked: Asked, planned: PlannedRun) -> Row:
@@ -145,12 +161,11 @@ def _row_of_finished(asked: Asked, planned: PlannedRun) -> Row:
 
 @pytest.mark.parametrize("name", paper_names())
 def test_no_point_of_a_paper_is_a_mean_of_different_experiments(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, plans: Plans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = find_paper(name)
-    environment = Environment(tmp_path / "root", tmp_path / "datasets", no_download=True)
     for scale in found.sweeps:
-        planned = planned_paper(found, scale, PlatformHparams(), environment)
+        planned = plans(name, scale)
         finished = {run.run.location: _row_of_finished(asked, run) for asked, _, run in planned.targets()}
         monkeypatch.setattr("cli.commands.paper.row_of", lambda run, finished=finished: finished[run.location])
         rows = rows_of(planned)
