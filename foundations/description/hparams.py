@@ -20,8 +20,10 @@ import dataclasses
 import functools
 import inspect
 import itertools
+import linecache
 import math
 import operator
+import sys
 import textwrap
 import typing
 from abc import ABC
@@ -337,15 +339,31 @@ def elided_values(group: type[Hparams]) -> dict[str, Any]:
 
 def _docstrings(kind: type) -> dict[str, str]:
     """Return the docstrings under the fields of a class, by field."""
-    try:
-        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    except (OSError, TypeError, ValueError):
-        return {}
-    assert isinstance(definition, ast.ClassDef)
     found = {}
-    for pair in itertools.pairwise(definition.body):
+    for pair in itertools.pairwise(_body_of(kind)):
         match pair:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                 paragraphs = inspect.cleandoc(text).split("\n\n")
                 found[name] = "\n\n".join(" ".join(part.split()) for part in paragraphs)
     return found
+
+
+def _body_of(kind: type) -> Sequence[ast.stmt]:
+    """Return the statements of a class; none where its source is not known."""
+    try:
+        file = inspect.getsourcefile(kind) or ""
+        linecache.checkcache(file)
+        classes = _classes_in("".join(linecache.getlines(file, vars(sys.modules[kind.__module__]))))
+        if kind.__qualname__ in classes:
+            return classes[kind.__qualname__].body
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body  # of a class inside a function
+    except (OSError, TypeError, ValueError, KeyError):
+        return []
+    assert isinstance(definition, ast.ClassDef)
+    return definition.body
+
+
+@functools.lru_cache(maxsize=64)
+def _classes_in(source: str) -> dict[str, ast.ClassDef]:
+    """Return the classes at the top of a file, by name. Parsed once a file: `inspect.getsource` does once a class."""
+    return {each.name: each for each in ast.parse(source).body if isinstance(each, ast.ClassDef)}
