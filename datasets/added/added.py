@@ -81,10 +81,10 @@ _INPUTS = {IMAGES: "images", VECTORS: "examples", SERIES: "series"}
 
 def register_added(folder: Path) -> None:
     """Register the datasets that users added to a folder, instead of another folder's."""
-    built_in = {spec.spelling for spec in DATASETS if not spec.is_added}
     found = []
     for path in sorted(folder.glob("*/train.safetensors")):
-        if path.parent.name in built_in:
+        spelled = DATASETS.spelled(path.parent.name)
+        if spelled is not None and not spelled.is_added:
             continue
         try:
             train, test = (read_header(path.with_name(f"{split}.safetensors")) for split in SPLITS)
