@@ -20,7 +20,6 @@ from foundations.registry import Registered, Registry
 from models.family import Family
 from models.hparams import ModelHparams
 from models.registry import FAMILIES, canonical_model_name
-from pruning.hparams import PruningHparams
 from training.hparams import TechniquesHparams, TrainingHparams
 
 NOT_MEASURED = "not measured"
@@ -124,6 +123,8 @@ def recipe(name: str) -> dict[str, Any]:
 
 def _check_values(found: Recipe, values: Mapping[str, Any]) -> None:
     """Check the hyperparameters of a plug-in's recipe. Raises: PluginError that names an unknown one."""
+    from pruning.hparams import PruningHparams  # for plug-ins only
+
     place = f"{place_of_entry(found)}: the recipe '{found.spelling}'"
     try:
         kinds: list[type[Hparams]] = [DatasetHparams, ModelHparams, TrainingHparams, TechniquesHparams, PruningHparams]
