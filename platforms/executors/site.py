@@ -57,6 +57,8 @@ def _read(path: Path, _changed: int) -> Mapping[str, Any]:
     remotes_in(settings, path)  # a mistake in the file is an error, whoever reads it
     settings.pop(TABLE, None)
     settings.pop(_UPSTREAM, None)
+    if not settings:
+        return settings
     known = {field.name: field for kind in EXECUTORS for field in fields_of(kind.hparams)}
     for name, value in settings.items():
         if name not in known:
