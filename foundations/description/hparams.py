@@ -295,12 +295,13 @@ def merged_group(
     prefix: str = "",
     help: str = "In place of --{}.",
     renamed: Mapping[str, str] | None = None,
+    own_help: Mapping[str, str] | None = None,
 ) -> type[Hparams]:
     """Return a subclass of `base` that has every field of some groups as well.
 
     prefix: precedes their names, for flags that override hyperparameters of another description. Each field is None
     where it is not given, and `overrides` reads them. help: of these fields; braces stand for the name without prefix.
-    renamed: new names of fields, by their own.
+    renamed: new names of fields, by their own. own_help: help of some fields in place of `help`, by their own names.
     """
     fields = {}
     for group in groups:
@@ -310,7 +311,9 @@ def merged_group(
             default, rule = field.default, dataclasses.replace(field.rule, help=texts[field.name])
             if prefix:
                 kind, default = kind | None, None
-                rule = dataclasses.replace(rule, elided=None, help=help.format(field.name))
+                rule = dataclasses.replace(
+                    rule, elided=None, help=(own_help or {}).get(field.name, help.format(field.name))
+                )
             declared = dataclasses.field(default=default, metadata={"rule": rule})
             own = (renamed or {}).get(field.name, prefix + field.name)
             fields[own] = (own, kind, declared)
