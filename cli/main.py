@@ -7,7 +7,6 @@ import io
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from pathlib import Path
 from cli.display.plain_table import printable_lines
 from cli.plugin_flags import check_flags_of_plugins
 from cli.request.flags import HelpRequested, taken_out
-from cli.request.foreign_answers import answer_to_value
 from cli.request.foreign_words import translated
 from cli.request.help import PLUGIN
 from foundations.access import reason
@@ -104,6 +102,8 @@ def _report(error: BaseException, message: str) -> None:
     with contextlib.suppress(OSError):
         sys.stdout.flush()
     if is_switched_on("OPEN_PRUNE_TRACEBACK"):
+        import traceback
+
         with contextlib.suppress(OSError, ValueError):
             traceback.print_exception(error)
     _complain(message)
@@ -125,6 +125,8 @@ def _message(error: OpenPruneError | Interrupted, argv: Sequence[str]) -> str:
     For a name from another code base, the message gives our name.
     """
     if isinstance(error, UsageError):
+        from cli.request.foreign_answers import answer_to_value
+
         answer = answer_to_value(error, argv)
         if answer is not None:
             return answer

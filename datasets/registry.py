@@ -20,7 +20,10 @@ class DatasetRegistry(Registry[DatasetSpec]):
 
     def replace_added(self, specs: Iterable[DatasetSpec]) -> None:
         """Replace the datasets that users added by these."""
-        entries = [*(spec for spec in self if not spec.is_added), *specs]
+        added = list(specs)
+        if not added and not any(spec.is_added for spec in self._entries):
+            return  # as for most users; nothing needs to be imported
+        entries = [*(spec for spec in self if not spec.is_added), *added]
         if entries != self._entries:
             self._entries = entries
             self._found.clear()

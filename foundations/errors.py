@@ -6,7 +6,6 @@ They are raised where the cause is known; `cli` prints the message without a tra
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -75,6 +74,8 @@ class Interrupted(BaseException):
 
 def did_you_mean(wrong: str, names: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the closest name, capitals aside, or nothing where none is close."""
+    import difflib  # here, as most commands are not wrong
+
     bare = {name: name.casefold().lstrip("-") for name in names}  # the dashes of flags would make all of them alike
     close = difflib.get_close_matches(wrong.casefold().lstrip("-"), set(bare.values()), n=1, cutoff=0.6)
     alike = [name for name in bare if bare[name] in close]

@@ -114,14 +114,28 @@ class Registry(Generic[Entry]):
         self._taken: set[Plugin] = set()
 
     def __iter__(self) -> Iterator[Entry]:
-        while self._waiting:
-            self.register(import_by_name(self._waiting[0]))
-            del self._waiting[0]  # only now: a file that cannot be imported fails at the next look-up, too
+        for _ in self._imported_in_turn():
+            pass
         for plugin, module in _PLUGINS.items():
             if plugin not in self._taken:
                 self.register(module, plugin)
                 self._taken.add(plugin)
         return iter(tuple(self._entries))
+
+    def _imported_in_turn(self) -> Iterator[Entry]:
+        """Yield the entries; import each module only when those before it are used up."""
+        place = 0
+        while place < len(self._entries) or self._waiting:
+            if place < len(self._entries):
+                yield self._entries[place]
+                place += 1
+            else:
+                self._add(self._declared_in(self._waiting[0]))
+                del self._waiting[0]  # only now: a file that cannot be imported fails at the next look-up, too
+
+    def _declared_in(self, module: str) -> Iterable[object]:
+        """Import one of the modules; return what it declares."""
+        return vars(import_by_name(module)).values()
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._look_up(name) is not None
@@ -131,8 +145,11 @@ class Registry(Generic[Entry]):
 
         Raises: UsageError where another entry has the same spelling or, with a plug-in, any name of it.
         """
+        self._add(vars(module).values(), plugin)
+
+    def _add(self, declared: Iterable[object], plugin: Plugin | None = None) -> None:
         known = {id(entry): entry for entry in self._entries}
-        for entry in vars(module).values():
+        for entry in declared:
             if isinstance(entry, self._kind) and id(entry) not in known:
                 for other in known.values():
                     if plugin is not None:
@@ -154,6 +171,10 @@ class Registry(Generic[Entry]):
         if found is None:
             raise self.unknown(name)
         return found
+
+    def spelled(self, spelling: str) -> Entry | None:
+        """Return the entry that is spelled so, or None."""
+        return next((entry for entry in self._imported_in_turn() if entry.spelling == spelling), None)
 
     def plugin_of(self, name: str) -> Plugin | None:
         """Return the plug-in that declares the entry of a name, or None where open_prune does or there is none."""
@@ -190,7 +211,8 @@ class Registry(Generic[Entry]):
         if len(self._taken) < len(_PLUGINS):
             iter(self)  # which refuses names that are taken, also where this one was found before
         if name not in self._found:
-            found = next(((entry, match) for entry in self if (match := entry.match(name))), None)
+            entries = self._imported_in_turn()  # a name of the first module needs no other
+            found = next(((entry, match) for entry in entries if (match := entry.match(name))), None)
             if found is None:
                 return None
             groups = {group: text for group, text in found[1].groupdict().items() if text is not None}

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from datasets.hparams import DatasetHparams
 from foundations.description.address import MAIN, Location
@@ -17,9 +17,10 @@ from foundations.inputs import IMAGES
 from foundations.metrics import Metric
 from models.hparams import ModelHparams
 from models.registry import check_takes
-from pruning.hparams import NO_SCALES, PruningHparams
-from pruning.methods.synflow import SynflowHparams
 from training.hparams import TechniquesHparams, TrainingHparams
+
+if TYPE_CHECKING:
+    from pruning.hparams import PruningHparams
 
 # Raise it by hand when the train job computes another result from the same description.
 TRAIN_VERSION = 1
@@ -161,8 +162,11 @@ def scoring_version(model: ModelHparams, *prunings: PruningHparams) -> int:
     2: with dropout in train mode, which acted during scoring in version 1. 3: synaptic flow through layer norm, which
     was computed without the linearization of `pruning.scoring.linearized` before.
     """
-    if model.is_linearized_anew and any(isinstance(pruning, SynflowHparams) for pruning in prunings):
-        return 3
+    if model.is_linearized_anew and prunings:
+        from pruning.methods.synflow import SynflowHparams  # a training that scores nothing imports no methods
+
+        if any(isinstance(pruning, SynflowHparams) for pruning in prunings):
+            return 3
     return 2 if model.has_dropout and any(pruning.runs_in_train_mode for pruning in prunings) else 1
 
 
@@ -175,6 +179,8 @@ def check_residual(model: ModelHparams, techniques: TechniquesHparams | None, *p
         prunings = (*prunings, *techniques.scores_with)
     may_have_some = model.plugins() or (techniques is not None and techniques.structural is not None)
     if any(pruning.prune_residual for pruning in prunings) and not may_have_some:
+        from pruning.hparams import NO_SCALES
+
         raise UsageError(NO_SCALES, "prune_residual")
 
 

@@ -6,15 +6,17 @@ import functools
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from foundations.description.hparams import ALWAYS_WRITTEN, Hparams, hparam, merged_group
 from foundations.description.step import Step
 from foundations.errors import UsageError, invalid
 from foundations.registry import Plugin
-from pruning.hparams import PruningHparams
 from training.registry import LR_SCHEDULES, TECHNIQUES
 from training.technique import Technique, TechniqueHparams
+
+if TYPE_CHECKING:
+    from pruning.hparams import PruningHparams
 
 NO_DECAY = ("norms", "biases", "embeddings")
 """The kinds of parameters that `no_decay` can name."""

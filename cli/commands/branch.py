@@ -36,7 +36,7 @@ from foundations.description.desc import Desc, RunRef
 from foundations.description.hparams import Hparams
 from foundations.description.step import BEST
 from foundations.environment import Environment
-from foundations.errors import UsageError
+from foundations.errors import UsageError, did_you_mean
 from foundations.plugins.users_code import returned
 from foundations.program import PROGRAM
 from foundations.storage.run import Run
@@ -197,12 +197,21 @@ def _by_address(
     root = value_of("root", argv)
     arguments = [] if root is None else [f"--root={root}"]
     job: JobHparams = parse_job(_OF_ADDRESS, arguments, environment).job
-    run = find_run(job.root_in(environment), address)
+    run = _parent(job.root_in(environment), address)
     replicate = run.location.replicate
     parent = load_ref(run, replicate)
     flags = parse_job(flags_of(found, address), argv, environment, _run_of(parent, environment, replicate))
     flags.job = replace(flags.job, replicate=replicate)
     return flags, parent
+
+
+def _parent(root: Path, address: str) -> Run:
+    """Return the run of an address. Raises: UsageError, which suggests `train` and `lottery` where one is meant."""
+    try:
+        return find_run(root, address)
+    except UsageError as error:
+        meant = did_you_mean(address, ("train", "lottery")) if address.isalpha() else ""  # addresses have digits
+        raise UsageError(f"{error.reason}{meant}") from error
 
 
 def _run_of(parent: RunRef | None, environment: Environment, replicate: int | None = None) -> RunOf:

@@ -13,7 +13,7 @@ from analysis.rows.run_row import Row, row_of
 from cli.commands.listing import as_csv
 from cli.display.difference_cells import difference_cells
 from cli.display.fitted_table import banded_table, terminal_width
-from cli.display.plain_table import percent, printable_lines
+from cli.display.plain_table import figure, percent, printable_lines
 from cli.request.flags import command
 from cli.request.folder_flags import RootHparams
 from foundations.description.hparams import hparam
@@ -105,7 +105,7 @@ def _columns(compared: Compared) -> dict[str, list[Any]]:
 
 def _text(compared: Compared, width: int | None) -> str:
     """Return the comparison as text for people."""
-    rows = [["status", *(row.status for row in compared.rows)]]
+    rows = [["status", *(f"{row.status} (diverged)" if row.has_diverged else row.status for row in compared.rows)]]
     if any(row.upstream for row in compared.rows):
         rows.append(["upstream", *(row.upstream or "" for row in compared.rows)])
     count = len(rows)
@@ -119,7 +119,10 @@ def _text(compared: Compared, width: int | None) -> str:
         headings = {}
     if compared.results:
         headings[len(rows)] = "Results"
-        rows += [[name, *(_result(name, value) for value in values)] for name, values in compared.results.items()]
+        rows += [
+            [name, *(_result(name, *each) for each in zip(values, compared.rows, strict=True))]
+            for name, values in compared.results.items()
+        ]
     head = ["", *(row.address for row in compared.rows)]
     lines = [banded_table(rows, head, width, headings)]
     if not compared.differences:
@@ -128,7 +131,7 @@ def _text(compared: Compared, width: int | None) -> str:
     return "\n".join(lines)
 
 
-def _result(name: str, value: Any) -> str:
+def _result(name: str, value: Any, row: Row) -> str:
     if value is None:
-        return ""
+        return figure(None, "") if name in row.results else ""
     return percent(value) if is_fraction(name) else f"{value:.6g}"

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from branches.desc import trained_of
 from cli.request.flags import Flags, RunOf, value_of
 from cli.request.job_flags import JobHparams
 from cli.request.replaced_data import parsed_over
@@ -152,5 +151,9 @@ def taken_by_default(argv: Sequence[str], *choices: tuple[Mapping[str, Any], Seq
 
 def check_keep_best(desc: Desc, job: JobHparams) -> None:
     """Raise UsageError for `keep_best` if no examples are held out to choose the best state."""
-    if job.keep_best and not trained_of(RunRef(desc)).dataset.validation_examples:
+    if not job.keep_best:
+        return
+    from branches.desc import trained_of
+
+    if not trained_of(RunRef(desc)).dataset.validation_examples:
         raise UsageError("no examples are held out to choose a state by; give their number.", "validation_examples")

@@ -61,7 +61,13 @@ def described_run(words: Sequence[str], groups: Iterable[Hparams], job: JobHpara
     arguments = arguments_of({name: value if isinstance(value, bool) else str(value) for name, value in taken.items()})
     if split_help(own)[0] is not None:
         raise UsageError("--help is not expected in the command of a run.")
-    request: Request = load(REQUESTS[own[0]])([*own[1:flags], *arguments, *own[flags:]], environment)
+    try:
+        request: Request = load(REQUESTS[own[0]])([*own[1:flags], *arguments, *own[flags:]], environment)
+    except UsageError as error:
+        if not error.hparams:
+            raise
+        wrong = ", ".join(f"--{name}" for name in error.hparams)  # not the flag that takes the command
+        raise UsageError(f"in its command, {wrong}: {error.reason}") from error
     if len(request.targets) != 1:
         last = list(request.targets)[-1]
         how = f", such as by --levels={last}-{last}" if "lottery" in own[:2] else ""

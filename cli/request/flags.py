@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from cli.request.foreign_answers import answer_to_flag, given_in
 from cli.request.foreign_words import is_short_flag
 from cli.request.help import OF_EVERY_COMMAND, PLUGIN, help_text, split_help, title_of
 from foundations.description.desc import RunRef
@@ -16,7 +15,6 @@ from foundations.description.hparams import HparamField, Hparams, fields_of, hel
 from foundations.environment import Environment
 from foundations.errors import UsageError, did_you_mean
 from foundations.program import PROGRAM
-from pruning.hparams import ExamplesHparams
 
 Groups = dict[str, Hparams]
 RunOf = Callable[[str, Groups], RunRef]
@@ -144,6 +142,9 @@ class Flags:
         return given, stray
 
     def _unknown(self, name: str, argv: Sequence[str], known: Sequence[str]) -> UsageError:
+        from cli.request.foreign_answers import answer_to_flag, given_in
+        from pruning.hparams import ExamplesHparams
+
         owners = [f"--{owner}" for group in self.groups.values() for owner in group.owners_of(name)]
         of_pruning = ExamplesHparams.names() if self.command == "train" else ()
         if not owners and name in of_pruning:

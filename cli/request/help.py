@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from foundations.description.desc import RunRef
 from foundations.description.hparams import HparamField, Hparams, fields_of, folded_of, help_of
 from foundations.errors import UsageError, choose_from
 from foundations.program import PROGRAM
 from foundations.registry import plugin_that_declares
+
+if TYPE_CHECKING:
+    import argparse
 
 PLUGIN = "plugin"
 """The flag that every command takes; it is taken out of the arguments before the others are read."""
@@ -120,6 +121,8 @@ def _sections(name: str, declared: type[Hparams], group: type[Hparams]) -> list[
 
 def _written(head: tuple[str, str], sections: Sequence[Section], values: Mapping[str, Any], letters: int = 0) -> str:
     """Return a page of help. head: usage and description. letters: the limit of each text; 0 for none."""
+    import argparse  # here, as most commands print no help
+
     page = argparse.HelpFormatter("", max_help_position=28 if letters else 24)
     page.add_usage(head[0], [], [])
     page.add_text(head[1])
@@ -138,12 +141,16 @@ def _written(head: tuple[str, str], sections: Sequence[Section], values: Mapping
 
 def _action(name: str, text: str, metavar: str | None) -> argparse.Action:
     """Return a flag as argparse formats it. metavar: None for a flag without a value."""
+    import argparse
+
     nargs = 0 if metavar is None else None
     return argparse.Action([f"--{name}"], name, nargs=nargs, metavar=metavar, help=text.replace("%", "%%"))
 
 
 def _most_used(head: tuple[str, str], sections: Sequence[Section], values: Mapping[str, Any]) -> str:
     """Return the help of the flags most used and those that given values add, and a list of the others."""
+    import shutil
+
     shown, rest = [], []
     names = {each.name for section in sections for each in section.fields}
     most_used = MOST_USED - (LEVELS if "levels" in names else set())

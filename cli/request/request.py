@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from cli.display.summaries import preview, results_rows, summary
-from cli.request.context import context_of
 from cli.request.job_flags import JobHparams
-from cli.request.remote_runs import planned_with_remote
 from foundations.environment import Environment
 from foundations.errors import UsageError
-from foundations.plan import Target, plan
-from foundations.storage.run import Run
 from platforms.executors.registry import ExecutorHparams
 from platforms.platform import PLATFORMS, PlatformHparams
-from training.jobs.compute import execute
+
+if TYPE_CHECKING:
+    from foundations.plan import Target
 
 REQUESTS = {
     "train": "cli.commands.jobs:train_request",
@@ -58,12 +56,18 @@ class Request:
 
 def run_request(request: Request, environment: Environment) -> int:
     """Compute or reuse the requested runs, and print the results. Return the exit code."""
+    from foundations.plan import plan  # these imports take long, and reading flags and printing help needs none of them
+    from foundations.storage.run import Run
+
     job, targets = request.job, request.targets
     root = job.root_in(environment)
     if job.display_output_location:
         for target in targets.values():
             print(Run(root, target.desc.location(target.replicate)).place)
         return 0
+    from cli.display.summaries import preview, results_rows, summary
+    from cli.request.remote_runs import planned_with_remote
+
     made = planned_with_remote(lambda: plan(targets.values(), root), job, environment)
     runs = {name: made[target.desc.location(target.replicate)] for name, target in targets.items()}
     if job.dry_run:
@@ -79,6 +83,9 @@ def run_request(request: Request, environment: Environment) -> int:
             print(outcome.still)
         code, computed = outcome.exit_code, outcome.computed
     else:
+        from cli.request.context import context_of
+        from training.jobs.compute import execute
+
         code = 0
         with context_of(job, request.platform, environment, replicate=job.replicate, named=request.what) as context:
             computed = execute(made, replace(context, together=request.together))

@@ -9,10 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from datasets.added.options import AddOptions
-from datasets.formats.source_files import SourceFiles
 from datasets.prepared import SPLITS, Header, is_prepared, locked, read_header, write_split
 from datasets.registry import AUGMENTATIONS, DATASETS, TASKS
 from datasets.spec import DatasetSpec
@@ -20,6 +18,10 @@ from foundations.errors import DamagedError, EnvironmentFailure, UsageError, inv
 from foundations.files import explain_os_errors
 from foundations.inputs import IMAGES, SERIES, TOKENS, VECTORS
 from foundations.program import PROGRAM
+
+if TYPE_CHECKING:
+    from datasets.added.options import AddOptions
+    from datasets.formats.source_files import SourceFiles
 
 
 def add_dataset(
@@ -32,6 +34,7 @@ def add_dataset(
     Raises: UsageError for a name or an option that is not valid, and for data that cannot be read; EnvironmentFailure
     if the path does not exist, the folder cannot be written, or a package is missing.
     """
+    from datasets.added.options import AddOptions
     from datasets.added.reading import read_content
 
     options = options or AddOptions()
@@ -81,10 +84,10 @@ _INPUTS = {IMAGES: "images", VECTORS: "examples", SERIES: "series"}
 
 def register_added(folder: Path) -> None:
     """Register the datasets that users added to a folder, instead of another folder's."""
-    built_in = {spec.spelling for spec in DATASETS if not spec.is_added}
     found = []
     for path in sorted(folder.glob("*/train.safetensors")):
-        if path.parent.name in built_in:
+        spelled = DATASETS.spelled(path.parent.name)
+        if spelled is not None and not spelled.is_added:
             continue
         try:
             train, test = (read_header(path.with_name(f"{split}.safetensors")) for split in SPLITS)

@@ -20,8 +20,10 @@ import dataclasses
 import functools
 import inspect
 import itertools
+import linecache
 import math
 import operator
+import sys
 import textwrap
 import typing
 from abc import ABC
@@ -293,12 +295,13 @@ def merged_group(
     prefix: str = "",
     help: str = "In place of --{}.",
     renamed: Mapping[str, str] | None = None,
+    own_help: Mapping[str, str] | None = None,
 ) -> type[Hparams]:
     """Return a subclass of `base` that has every field of some groups as well.
 
     prefix: precedes their names, for flags that override hyperparameters of another description. Each field is None
     where it is not given, and `overrides` reads them. help: of these fields; braces stand for the name without prefix.
-    renamed: new names of fields, by their own.
+    renamed: new names of fields, by their own. own_help: help of some fields in place of `help`, by their own names.
     """
     fields = {}
     for group in groups:
@@ -308,7 +311,9 @@ def merged_group(
             default, rule = field.default, dataclasses.replace(field.rule, help=texts[field.name])
             if prefix:
                 kind, default = kind | None, None
-                rule = dataclasses.replace(rule, elided=None, help=help.format(field.name))
+                rule = dataclasses.replace(
+                    rule, elided=None, help=(own_help or {}).get(field.name, help.format(field.name))
+                )
             declared = dataclasses.field(default=default, metadata={"rule": rule})
             own = (renamed or {}).get(field.name, prefix + field.name)
             fields[own] = (own, kind, declared)
@@ -337,15 +342,31 @@ def elided_values(group: type[Hparams]) -> dict[str, Any]:
 
 def _docstrings(kind: type) -> dict[str, str]:
     """Return the docstrings under the fields of a class, by field."""
-    try:
-        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    except (OSError, TypeError, ValueError):
-        return {}
-    assert isinstance(definition, ast.ClassDef)
     found = {}
-    for pair in itertools.pairwise(definition.body):
+    for pair in itertools.pairwise(_body_of(kind)):
         match pair:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                 paragraphs = inspect.cleandoc(text).split("\n\n")
                 found[name] = "\n\n".join(" ".join(part.split()) for part in paragraphs)
     return found
+
+
+def _body_of(kind: type) -> Sequence[ast.stmt]:
+    """Return the statements of a class; none where its source is not known."""
+    try:
+        file = inspect.getsourcefile(kind) or ""
+        linecache.checkcache(file)
+        classes = _classes_in("".join(linecache.getlines(file, vars(sys.modules[kind.__module__]))))
+        if kind.__qualname__ in classes:
+            return classes[kind.__qualname__].body
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body  # of a class inside a function
+    except (OSError, TypeError, ValueError, KeyError):
+        return []
+    assert isinstance(definition, ast.ClassDef)
+    return definition.body
+
+
+@functools.lru_cache(maxsize=64)
+def _classes_in(source: str) -> dict[str, ast.ClassDef]:
+    """Return the classes at the top of a file, by name. Parsed once a file: `inspect.getsource` does once a class."""
+    return {each.name: each for each in ast.parse(source).body if isinstance(each, ast.ClassDef)}

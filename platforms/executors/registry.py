@@ -10,9 +10,9 @@ from foundations.description.hparams import Hparams, hparam
 from foundations.errors import UsageError
 from foundations.plugins.users_code import check_methods, returned
 from foundations.registry import Registered, Registry
-from platforms.executors.executor import Executor, Program
 
 if TYPE_CHECKING:
+    from platforms.executors.executor import Executor, Program
     from platforms.executors.scheduler import Scheduler
 
 
@@ -84,6 +84,8 @@ def make_executor(hparams: ExecutorHparams, program: Program) -> Executor:
 
         return ClusterExecutor(kind, make_scheduler(kind, hparams), program)
     assert kind.make is not None
+    from platforms.executors.executor import Executor
+
     return returned(kind.make(hparams, program), Executor, kind.make, kind)
 
 

@@ -15,7 +15,6 @@ lab = "s3://bucket/prefix"
 from __future__ import annotations
 
 import functools
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from foundations.access import reason
 from foundations.description.hparams import fields_of
 from foundations.errors import EnvironmentFailure, UsageError, choose_from
 from foundations.files import read_file
-from foundations.remotes.names import TABLE, remotes_in
 from platforms.executors.registry import EXECUTORS
 
 _UPSTREAM = "upstream"
@@ -48,6 +46,10 @@ def site_settings(path: Path | None) -> Mapping[str, Any]:
 @functools.lru_cache(maxsize=8)
 def _read(path: Path, _changed: int) -> Mapping[str, Any]:
     """Read a file once, however many runs a sweep has."""
+    import tomllib  # most people have no such file
+
+    from foundations.remotes.names import TABLE, remotes_in
+
     try:
         settings = tomllib.loads(read_file(path).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -55,6 +57,8 @@ def _read(path: Path, _changed: int) -> Mapping[str, Any]:
     remotes_in(settings, path)  # a mistake in the file is an error, whoever reads it
     settings.pop(TABLE, None)
     settings.pop(_UPSTREAM, None)
+    if not settings:
+        return settings
     known = {field.name: field for kind in EXECUTORS for field in fields_of(kind.hparams)}
     for name, value in settings.items():
         if name not in known:

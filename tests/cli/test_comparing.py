@@ -217,6 +217,19 @@ def test_a_comparison_as_csv_has_a_column_for_each_run(family: Terminal) -> None
     assert ["hyperparameter", "lr", "0.1", "0.2"] in lines
 
 
+def test_a_comparison_says_which_runs_diverged(terminal: Terminal) -> None:
+    for lr in ("0.1", "1e30"):
+        assert terminal.run("train", *SHORT, f"--lr={lr}").code == 0
+    addresses = [address_of(terminal, "train", *SHORT, f"--lr={lr}") for lr in ("0.1", "1e30")]
+
+    lines = terminal.run("compare", *addresses).out.splitlines()
+
+    (status,) = (line.split("  ") for line in lines if line.startswith("status"))
+    assert [cell.strip() for cell in status if cell.strip()] == ["status", "complete", "complete (diverged)"]
+    (loss,) = (line.split() for line in lines if line.startswith("test_loss"))
+    assert loss[2:] == ["not", "a", "number"]
+
+
 @pytest.mark.parametrize(
     ("addresses", "words"),
     [

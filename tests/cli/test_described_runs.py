@@ -66,7 +66,13 @@ def test_a_described_run_may_name_another_and_keeps_its_own_flags(terminal: Term
     [
         ("lottery --levels=2", "--mask_of: 'lottery --levels=2' computes several runs (level 0, 1, 2); name one"),
         ("branch train nothing", "--mask_of: 'nothing' is not a branch"),
-        ("branch train oneshot --density=2", "--mask_of, --density: 2.0 is not a valid value"),
+        ("branch train oneshot --density=2", "--mask_of: in its command, --density: 2.0 is not a valid value"),
+        ("branch train transplant", "--mask_of: in its command, --mask_of: it takes the address or the command"),
+        (
+            "branch train transplant --mask_of='branch train oneshot --densty=2'",
+            "--mask_of: in its command, --mask_of: There is no flag --densty here. Did you mean '--density'?",
+        ),
+        ("branch trian oneshot", "--mask_of: No run under"),
         ("branch train oneshot --density='2", "--mask_of: 'branch train oneshot --density='2' is not a command"),
         ("branch", "--mask_of: No run under"),
         ("branch oneshot", "--mask_of: branch takes a parent"),

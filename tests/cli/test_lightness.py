@@ -126,6 +126,24 @@ def test_a_job_does_not_import_the_compiler_of_pytorch(two_runs: Terminal, tmp_p
     assert result.out.splitlines()[-1] == "0 False", result.err
 
 
+def test_reusing_a_training_imports_only_what_it_names(two_runs: Terminal) -> None:
+    names = (
+        "argparse",
+        "pruning.methods",
+        "training.techniques",
+        "models.families.recurrent",
+        "platforms.executors.pool",
+    )
+    script = f"import sys\nfrom cli.main import main\nmain(['train', *{SHORT!r}])\n"
+
+    result = two_runs.python(
+        f"{script}print([name for name in sys.modules if name.startswith({names!r})])", is_bare=True
+    )
+
+    assert "reused" in result.out
+    assert result.out.splitlines()[-1] == "[]", result.err
+
+
 def copies(template: Path, root: Path, number: int) -> Path:
     """Make runs that differ from one in the learning rate below a root; return the root."""
     record = sealed_json.from_bytes((template / "description.json").read_bytes())

@@ -74,6 +74,8 @@ LAST = "state_ep3_it0.safetensors"
                 "auto, cpu",
             ),
         ),
+        (("branch", "trian", "oneshot"), ("No run under", "is named 'trian'", "Did you mean 'train'?")),
+        (("branch", "lotery", "oneshot", "--density=0.2"), ("is named 'lotery'", "Did you mean 'lottery'?")),
         (("branch", "train", "onehsot"), ("'onehsot' is not a branch. Did you mean 'oneshot'?",)),
         (("branch", "trian", "oneshot"), ("trian",)),
         ((*ONESHOT, "--strategy=snap10"), ("--strategy: 'snap10' is not a valid value. Did you mean 'snip10'?",)),

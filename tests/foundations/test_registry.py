@@ -48,6 +48,18 @@ def test_a_name_is_found_by_its_spelling_or_by_its_pattern_with_what_it_says() -
     assert 3 not in registry
 
 
+def test_a_name_of_the_first_module_is_found_without_importing_the_others() -> None:
+    registry = Registry(Toy, "toy", (__name__, "toys_that_do_not_exist"))
+
+    assert registry.find("snip7") is SNIP
+    assert registry.spelled("ball") is BALL
+    assert list(map(registry.has, ("ball", "snip3"))) == [True, True]
+    with pytest.raises(ModuleNotFoundError):
+        registry.spelled("cube")
+    with pytest.raises(ModuleNotFoundError):
+        list(registry)
+
+
 def test_a_pattern_must_fit_the_whole_name_and_a_spelling_is_no_pattern() -> None:
     registry = registry_of(Toy(spelling="a.c"), SNIP)
 

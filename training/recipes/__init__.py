@@ -8,7 +8,7 @@ so that they fit any strategy: the code of Synaptic-Flow, ToST, PHEW and GraSP s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -20,7 +20,6 @@ from foundations.registry import Registered, Registry
 from models.family import Family
 from models.hparams import ModelHparams
 from models.registry import FAMILIES, canonical_model_name
-from pruning.hparams import PruningHparams
 from training.hparams import TechniquesHparams, TrainingHparams
 
 NOT_MEASURED = "not measured"
@@ -67,7 +66,35 @@ class Recipe(Registered):
         return self.examples or (self.spelling,)
 
 
-RECIPES = Registry(Recipe, "default_hparams", ("training.recipes.files",))
+class RecipeRegistry(Registry[Recipe]):
+    """The recipes of the TOML files beside this file, and those of plug-ins."""
+
+    def _declared_in(self, module: str) -> Iterable[object]:
+        """Read one of the files."""
+        from training.recipes.files import recipes_in
+
+        return recipes_in(module)
+
+
+RECIPES = RecipeRegistry(
+    Recipe,
+    "default_hparams",
+    (
+        "openlth",
+        "standard",
+        "transformers",
+        "other_inputs",
+        "missing_the_mark",
+        "synaptic_flow",
+        "synaptic_flow_imagenet",
+        "phew",
+        "grasp",
+        "tost",
+        "tost_lottery",
+        "pruning_wrapper",
+    ),
+)
+"""In the order of lists. A file uses groups of files before it."""
 
 
 def recipes() -> list[Recipe]:
@@ -96,6 +123,8 @@ def recipe(name: str) -> dict[str, Any]:
 
 def _check_values(found: Recipe, values: Mapping[str, Any]) -> None:
     """Check the hyperparameters of a plug-in's recipe. Raises: PluginError that names an unknown one."""
+    from pruning.hparams import PruningHparams  # for plug-ins only
+
     place = f"{place_of_entry(found)}: the recipe '{found.spelling}'"
     try:
         kinds: list[type[Hparams]] = [DatasetHparams, ModelHparams, TrainingHparams, TechniquesHparams, PruningHparams]

@@ -30,6 +30,13 @@ from training.techniques.cadence import Cadence
 from training.without_effect import warn_of_sparser_mask
 
 PREFIX = "gmp_"
+_REFUSED = {
+    "effective_density": "Not possible: gradual pruning counts all weights. Use --gmp_density.",
+    "structure": "Not possible: the level grows from pruning to pruning, and a structure is one level. A branch that "
+    "prunes at once takes --structure, and --technique=srste learns such a mask.",
+    "structure_uneven": "Not possible, as --gmp_structure.",
+}
+"""The help of the hyperparameters of pruning that are refused. They stay declared: descriptions of runs hold them."""
 ZHU_GUPTA, PHEW, GRANET, JAXPRUNER = CURVES = ("zhu_gupta", "phew", "granet", "jaxpruner")
 
 
@@ -107,7 +114,11 @@ class GmpHparams(GmpSchedule, TechniqueHparams):
         if self.pruning.effective_density is not None:
             raise UsageError("gmp prunes to shares of all weights; give gmp_density.", "gmp_effective_density")
         if self.pruning.structure is not None:
-            raise UsageError("the level grows from pruning to pruning, and a structure is one level.", "gmp_structure")
+            raise UsageError(
+                "the level grows from pruning to pruning, and a structure is one level. A branch that prunes at once "
+                f"takes structure={self.pruning.structure}; the technique srste learns such a mask.",
+                "gmp_structure",
+            )
         if self.pruning.level == 0:
             given = next((PREFIX + name for name in LEVELS if getattr(self, PREFIX + name) is not None), "gmp_density")
             raise UsageError("it prunes nothing; choose another level.", given)
@@ -181,7 +192,7 @@ def _errors_about_prefixed_names() -> Iterator[None]:
 @functools.cache
 def _with_options_of(pruning: type[PruningHparams]) -> type[Hparams]:
     summary, help_text = GmpHparams.__doc__ or "", "As --{} of a branch, for gradual pruning."
-    return merged_group("GmpHparams", (pruning,), GmpHparams, summary, PREFIX, help_text)
+    return merged_group("GmpHparams", (pruning,), GmpHparams, summary, PREFIX, help_text, own_help=_REFUSED)
 
 
 def _pruning_values(values: Mapping[str, Any]) -> dict[str, Any]:

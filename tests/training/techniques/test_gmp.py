@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from foundations.description.hparams import help_of
 from foundations.description.step import Step
 from foundations.errors import UsageError
 from pruning.masks.mask import Mask
@@ -142,6 +143,14 @@ def test_a_mask_that_moves_after_it_was_scored_has_no_statistics_of_scores(tmp_p
     assert not any("scores" in layer for layer in report["layers"].values())
 
 
+def test_the_help_says_what_gradual_pruning_refuses() -> None:
+    texts = help_of(GmpHparams.group_for({}))
+
+    refused = [name for name, text in texts.items() if text.startswith("Not possible")]
+    assert refused == ["gmp_effective_density", "gmp_structure", "gmp_structure_uneven"]
+    assert texts["gmp_density"] == "As --density of a branch, for gradual pruning."
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -153,6 +162,7 @@ def test_a_mask_that_moves_after_it_was_scored_has_no_statistics_of_scores(tmp_p
         ({"gmp_density": 0.5, "gmp_compression": 3.0}, "^gmp_"),
         ({"gmp_prune_fraction": 0.0}, "^gmp_prune_fraction: it prunes nothing"),
         ({"gmp_density": 1.0}, "^gmp_density: it prunes nothing"),
+        ({"gmp_structure": "2:4"}, "^gmp_structure: .* takes structure=2:4; the technique srste learns such a mask"),
         ({"gmp_curve": "granet", "gmp_end": "8it", "gmp_frequency": "5it"}, "^gmp_curve, gmp_frequency: granet leaves"),
     ],
 )
