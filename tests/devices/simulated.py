@@ -9,8 +9,8 @@ autograd needs no driver. `tests/devices/driver.py` plays the functions of `torc
 
 from __future__ import annotations
 
-import gc
 import copy
+import gc
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
