@@ -13,6 +13,7 @@ Images are noise, unless `--datasets` has prepared ones: then accuracies mean so
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import tempfile
 import time
@@ -28,6 +29,7 @@ from benchmarks.made_runs import network, prepare
 from benchmarks.parts import Bench, Item, Part, measure
 from benchmarks.results import FOLDER
 from benchmarks.timing import Median, Row
+from foundations.description.step import parse_steps
 from platforms.local import LocalPlatform
 from platforms.platform import PlatformHparams
 from pruning.prune import prune
@@ -194,35 +196,32 @@ def _training(bench: Bench, name: str, values: dict[str, Any], epochs: int) -> I
     place = replace(bench.context, cuda_graphs=True, evaluate_only_at_end=True)
 
     def trained(length: int) -> tuple[float, float]:
-        desc = TrainDesc.of(values | _shortened(values, length / epochs, f"{length}ep"))
+        desc = TrainDesc.of(shortened(values, epochs, length))
         began = time.perf_counter()
         outcome = complete(desc, place)
         return time.perf_counter() - began, float(outcome.manifest.results["test_accuracy"] or 0.0)
 
     first, _ = trained(1)
     yield Row(f"{name}: the first epoch", first, "", "with everything that is done once", "s")
-    second, _ = trained(2)
-    epoch = max(1e-3, second - first)
+    two, three = trained(2)[0], trained(3)[0]
+    epoch = max(1e-3, three - two)
     yield Row(f"{name}: an epoch", epoch, "", f"{epoch * epochs:,.0f} s for all, at this rate", "s")
-    left = bench.until - time.perf_counter()
+    left = bench.until - time.perf_counter() - max(0.0, two - 2 * epoch)  # what is done once in each training
     length = min(epochs, int(left / (1.1 * epoch)))
-    if length > 2:
+    if length > 3:
         took, accuracy = trained(length)
         yield Row(f"{name}: {length} epochs", took, "", f"test accuracy {accuracy:.4f}", "s")
 
 
-def _shortened(values: dict[str, Any], share: float, length: str) -> dict[str, Any]:
-    """Return a training of another length, whose milestones and warm-up keep their places in proportion."""
-    changed: dict[str, Any] = {"training_steps": length}
+def shortened(values: dict[str, Any], epochs: int, length: int) -> dict[str, Any]:
+    """Return a training of some of its epochs, whose milestones and warm-up keep their places in proportion."""
+    in_epoch = TrainDesc.of(values).iterations_per_epoch
+    changed: dict[str, Any] = {"training_steps": f"{length}ep"}
     for key in ("milestone_steps", "warmup_steps"):
-        text = values.get(key)
-        if text:
-            changed[key] = ",".join(f"{max(1, round(_epochs(part) * share * 390))}it" for part in text.split(","))
-    return changed
-
-
-def _epochs(text: str) -> float:
-    return float(text.removesuffix("ep")) if text.endswith("ep") else float(text.removesuffix("it")) / 391
+        if text := values.get(key):
+            places = [step.iteration for step in parse_steps(text, in_epoch)]
+            changed[key] = ",".join(f"{max(1, round(place * length / epochs))}it" for place in places)
+    return values | changed
 
 
 def _milliseconds(times: Median) -> Median:
@@ -264,9 +263,14 @@ def main(argv: Sequence[str]) -> int:
 
 
 def context_of(folder: Path, datasets: Path | None, device: str) -> Context:
-    """Return the settings of jobs in a folder."""
+    """Return the settings of jobs in a folder. datasets: prepared ones are read from there; others are written here."""
     platform = LocalPlatform(PlatformHparams(device=device))
-    return Context(root=folder / "runs", datasets=datasets or folder, platform=platform)
+    own = folder / "datasets"
+    own.mkdir(exist_ok=True)
+    for given in () if datasets is None else datasets.iterdir():
+        with contextlib.suppress(FileExistsError):  # each part's process comes here
+            (own / given.name).symlink_to(given.resolve())
+    return Context(root=folder / "runs", datasets=own, platform=platform)
 
 
 if __name__ == "__main__":

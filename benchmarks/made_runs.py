@@ -53,12 +53,12 @@ def network(desc: TrainDesc) -> nn.Module:
 
 def prepare(name: str, folder: Path) -> None:
     """Prepare a dataset unless it is there: images as noise, shipped datasets as they are."""
-    from datasets.prepared import ensure_prepared
+    from datasets.prepared import ensure_prepared, is_prepared
     from foundations.inputs import IMAGES
 
     if DATASETS.find(name).inputs != IMAGES:
         ensure_prepared(name, folder, allow_download=False, report=lambda _: None)
-    elif not (folder / name).exists():
+    elif not is_prepared(name, folder):  # also where a process was killed between the splits
         make_noise(name, folder)
 
 

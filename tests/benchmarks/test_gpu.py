@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.gpu import PARTS, context_of, golden, main
+from benchmarks.gpu import PARTS, SPEEDRUN, context_of, golden, main, shortened
 from benchmarks.parts import Bench, Item, Part, measure
 from benchmarks.timing import Row
 from foundations.errors import EnvironmentFailure
+from training.desc import TrainDesc
+from training.recipes import recipe
 
 
 def test_a_dry_run_names_the_parts_and_their_time(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -87,3 +89,27 @@ def test_an_item_that_fails_or_ends_its_process_loses_no_other(tmp_path: Path) -
 def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFailure, match="no device cuda"):
         main([f"--results={tmp_path / 'gpu.json'}"])
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_a_shortened_training_warms_up_for_the_same_share_of_its_steps(length: int) -> None:
+    values = {key: value for key, value in (recipe("cifar_resnet_20") | SPEEDRUN).items() if value is not None}
+
+    desc = TrainDesc.of(shortened(values, 10, length))
+
+    assert desc.end.ep == length
+    warmup = desc.step(str(desc.training.warmup_steps)).iteration
+    assert warmup == pytest.approx(0.2 * desc.end.iteration, abs=1)
+
+
+def test_given_datasets_are_read_and_noise_is_written_elsewhere(tmp_path: Path) -> None:
+    given, place = tmp_path / "given", tmp_path / "place"
+    (given / "mnist").mkdir(parents=True)
+    (given / "mnist" / "header").write_text("mine")
+    place.mkdir()
+
+    folder = context_of(place, given, "cpu").datasets
+    (folder / "cifar10").mkdir()
+
+    assert (folder / "mnist" / "header").read_text() == "mine"
+    assert [path.name for path in given.iterdir()] == ["mnist"]
