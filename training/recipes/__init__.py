@@ -16,7 +16,7 @@ from datasets.hparams import DatasetHparams
 from foundations.description.hparams import Hparams
 from foundations.errors import PluginError, UsageError, did_you_mean
 from foundations.plugins.users_code import place_of_entry
-from foundations.registry import Registered, Registry
+from foundations.registry import Registered, Registry, load
 from models.family import Family
 from models.hparams import ModelHparams
 from models.registry import FAMILIES, canonical_model_name
@@ -71,9 +71,8 @@ class RecipeRegistry(Registry[Recipe]):
 
     def _declared_in(self, module: str) -> Iterable[object]:
         """Read one of the files."""
-        from training.recipes.files import recipes_in
-
-        return recipes_in(module)
+        found: Iterable[Recipe] = load("training.recipes.files:recipes_in")(module)
+        return found
 
 
 RECIPES = RecipeRegistry(
