@@ -17,7 +17,7 @@ from cli.request.job_flags import WorkHparams
 from foundations.environment import Environment
 from foundations.files import Flushes
 from foundations.interrupts import Interrupts
-from foundations.parts import PART, sweep_parts
+from foundations.parts import sweep_abandoned
 from foundations.plan import Plan, PlannedRun
 from foundations.program import COMMAND, PREFIX
 from foundations.registry import loaded_plugins
@@ -119,15 +119,13 @@ def _job_file(planned: PlannedRun) -> str:
 
 
 def _remove_job_files(made: Plan, folder: Path) -> None:
-    """Remove the job files of done runs, and their parts, including those that a killed dispatch left."""
+    """Remove the job files of done runs, and the temporary files that killed dispatches left."""
+    sweep_abandoned(folder)
     left = {path.name for path in folder.glob("*.json")}
-    has_parts = any(folder.glob(f".*{PART}"))
     for planned in made:
         name = _job_file(planned)
         if name in left and planned.is_done:
             (folder / name).unlink(missing_ok=True)
-        if has_parts:
-            sweep_parts(folder, of=name)
 
 
 def _arguments(request: Request, environment: Environment) -> tuple[str, ...]:
