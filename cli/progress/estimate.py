@@ -2,6 +2,7 @@
 
 Complete runs have no seconds of their scoring alone. So a run takes the time of runs that are scored and trained alike;
 without these, the time per iteration of those of its network and dataset that take the least, and that of its scoring.
+A scoring that was not timed takes the time on another network, by the time of an iteration with each.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from foundations.description.desc import Desc, RunRef
 from foundations.plan import PlannedRun
 from foundations.storage.run import CHECKPOINT
 from pruning.hparams import PruningHparams
+from training.desc import TrainDesc
 
 _Kind = tuple[str, str]
 """The names of a network and of a dataset."""
@@ -32,6 +34,7 @@ class Estimate:
         """Add some runs. rates: timings of this machine. evaluate_every: in epochs; inf for the first and last step."""
         self._seconds: dict[_Kind, dict[Hashable, list[float]]] = defaultdict(lambda: defaultdict(list))
         self._rates, self._evaluate_every = rates, evaluate_every
+        self._scorings: set[Case] = set()
         for planned in complete:
             self.add(planned)
 
@@ -57,6 +60,7 @@ class Estimate:
         in_order = sorted(trainings, key=lambda case: -trainings[case])
         trained = [case for case in in_order if trainings[case]]
         scored = [case for case, _ in (scorings + Counter(measured)).most_common()]
+        self._scorings.update(scored)
         self._rates.time(dict.fromkeys([*trained, *scored, *in_order]))
 
     def seconds(self, rest: Iterable[PlannedRun], at_once: int, measured: Iterable[Case] = ()) -> float | None:
@@ -84,15 +88,18 @@ class Estimate:
         words = (f"about {duration(seconds)}" if seconds >= 1 else "less than a second") + " of computing"
         if at_once > 1 and seconds >= 1:
             words += f", with {at_once} jobs at once about {duration(self.seconds(rest, at_once, measured) or 0.0)}"
-        if untimed := self._untimed(rest, measured):
-            words += f", without scoring by {', '.join(untimed)}"
+        untimed = self._untimed(rest, measured)
+        by_others = sorted({pruning.strategy for desc, pruning in untimed if self._by_another(desc, pruning)})
+        unknown = sorted({pruning.strategy for _, pruning in untimed} - {*by_others})
+        words += f", with scoring by {', '.join(by_others)} estimated from other networks" if by_others else ""
+        words += f", without scoring by {', '.join(unknown)}" if unknown else ""
         return words + (f" (a few steps were timed, in {duration(rates.took)})" if rates and rates.timed else "")
 
-    def _untimed(self, rest: Iterable[PlannedRun], measured: Iterable[Case]) -> list[str]:
-        """Return the methods whose scoring takes a time that is unknown, in order."""
+    def _untimed(self, rest: Iterable[PlannedRun], measured: Iterable[Case]) -> list[tuple[TrainDesc, PruningHparams]]:
+        """Return the scorings that were not timed and take more than a moment."""
         cases = {*measured, *(scoring_of(planned) for planned in rest if self._recorded(planned) is None)}
         found = [case for case in cases if case and not (self._rates and self._rates.get(*case))]
-        return sorted({pruning.strategy for _, pruning in found if pruning and not _is_quick(pruning)})
+        return [(desc, pruning) for desc, pruning in found if pruning and not _is_quick(pruning)]
 
     def _recorded(self, planned: PlannedRun) -> float | None:
         """Return the seconds of a run by those that are scored and trained alike; None if none is complete."""
@@ -120,8 +127,30 @@ class Estimate:
 
     def _scoring(self, case: Case | None) -> float:
         """Return the seconds of scoring a network; 0 if they are unknown."""
-        timed = None if case is None or self._rates is None else self._rates.get(*case)
-        return 0.0 if timed is None else timed["scoring"]
+        if case is None or case[1] is None or self._rates is None:
+            return 0.0
+        timed = self._rates.get(*case)
+        return self._by_another(case[0], case[1]) if timed is None else timed["scoring"]
+
+    def _by_another(self, desc: TrainDesc, pruning: PruningHparams) -> float:
+        """Return the seconds of a scoring by those on the network most alike of which it was timed; 0 without one.
+
+        Scorings take as long as the forward and backward passes of their examples, nearly.
+        """
+        own, found = self._pass_seconds(desc, pruning), list[tuple[float, float]]()
+        for other, of_other in self._scorings:
+            timed = self._rates.get(other, of_other) if self._rates and of_other == pruning else None
+            passed = self._pass_seconds(other, pruning)
+            if timed is not None and own and passed:
+                found.append((abs(math.log(own / passed)), timed["scoring"] * own / passed))
+        return min(found)[1] if found else 0.0
+
+    def _pass_seconds(self, desc: TrainDesc, pruning: PruningHparams) -> float:
+        """Return the timed seconds of a pass of a method's examples through a network; 0 where it was not timed."""
+        timed = None if self._rates is None else self._rates.get(desc)
+        count, classes = pruning.examples_per_class, desc.dataset.num_classes
+        examples = 1 if count is None else desc.dataset.task.scoring_examples(count, classes)
+        return 0.0 if timed is None else timed["iteration"] / desc.dataset.batch_size * examples
 
 
 def scoring_of(planned: PlannedRun) -> Case | None:

@@ -31,11 +31,11 @@ from training.desc import TrainDesc
 if TYPE_CHECKING:
     from foundations.environment import Environment
 
-LONGEST = 60.0
+LONGEST = 20.0
 """The most seconds of processor time for timing in a command, once torch is imported, for each thread."""
 _LONGEST_CASE = 10.0
 """The most seconds of processor time for one case, for each thread."""
-_PATIENCE = 4
+_PATIENCE = 3
 """The factor from these to the most seconds that pass: other processes may keep the processors busy."""
 _LOOK_EVERY = 0.05
 """The seconds between two looks at the processor time of a case."""
@@ -89,7 +89,8 @@ class Rates:
     def time(self, cases: Iterable[Case]) -> None:
         """Time cases without a timing, then those of an old one, for at most `LONGEST` seconds, and cache them.
 
-        A case that took too long is cached without seconds, so that it is not tried again on the same day.
+        A case that took too long is cached without seconds, so that it is not tried again on the same day. Cases that
+        are not reached are timed by the next command.
         """
         keyed, now = {self._key(case): case for case in cases}, time.time()
         ages = {key: now - self._found.get(key, {}).get(_TIMED_AT, -math.inf) for key in keyed}
@@ -176,6 +177,8 @@ def _work(channel: Connection, cases: Sequence[tuple[str, Case]], platform: Plat
                 watch.end = min(end, time.process_time() + threads * _LONGEST_CASE)
                 seconds = make_platform(platform).launch(work)
             except _TooLongError:
+                if time.process_time() >= end:  # it may have been begun too late
+                    break
                 seconds = {}
             except Exception:
                 continue

@@ -74,9 +74,9 @@ def test_runs_of_every_task_are_shown_while_they_are_computed(tmp_path: Path, na
     assert "Nothing is being computed" in drawn(tmp_path, [], [])
 
 
-def branches(root: Path, strategy: str, **values: Any) -> list[PlannedRun]:
+def branches(root: Path, strategy: str, of: dict[str, Any] | None = None, **values: Any) -> list[PlannedRun]:
     """Return the planned branches of two replicates that prune a network before training, unfinished."""
-    main = described("breast_cancer")
+    main = described("breast_cancer", **(of or {}))
     start = StateOf.at(RunRef(main), "0it", "prune_step")
     pruning = PruningHparams.of({"strategy": strategy, "density": 0.5, **values})
     desc = BranchDesc(main=main, pruning=pruning, scored=start, state=start, branch=BranchHparams())
@@ -124,6 +124,56 @@ def test_scoring_that_takes_too_long_is_named_and_not_timed_again(
 
     assert "without scoring by synflow" in known.said(planned, 1)
     assert (again.timed, again.took) == (0, 0.0)
+
+
+class RatesOf:
+    """Iterations of the larger network take thrice as long; methods were timed on the smaller one only, or on none."""
+
+    is_here, timed, took = True, 0, 0.0
+
+    def __init__(self, *timed: str) -> None:
+        self.strategies = timed
+
+    def get(self, desc: TrainDesc, pruning: PruningHparams | None = None) -> dict[str, float] | None:
+        is_small = desc.model.model_name == "mlp_8"
+        if pruning is None:
+            return {**TimedRates().get(), "iteration": ITERATION if is_small else 3 * ITERATION}
+        return {"scoring": 5.0} if is_small and pruning.strategy in self.strategies else None
+
+    def time(self, *_: Any) -> None: ...
+
+
+def test_a_scoring_that_was_not_timed_takes_its_time_on_another_network_by_that_of_an_iteration(tmp_path: Path) -> None:
+    def estimated(*timed: str) -> tuple[float | None, str]:
+        estimate = Estimate(rates=cast("Rates", RatesOf(*timed)))
+        estimate.time(planned)
+        return estimate.seconds(planned, 1), estimate.said(planned, 1)
+
+    small, large = (branches(tmp_path, "grasp10", of={"model_name": name})[0] for name in ("mlp_8", "mlp_64"))
+    planned = [small, large]
+
+    (without, unknown), (by_others, named) = estimated(), estimated("grasp10")
+
+    assert without is not None and by_others == pytest.approx(without + 5.0 + 3 * 5.0)
+    assert "without scoring by grasp10" in unknown
+    assert "with scoring by grasp10 estimated from other networks" in named and "without" not in named
+
+
+def test_a_timing_that_the_end_of_all_cuts_off_is_not_taken_for_one_that_takes_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = replace(Environment.read(tmp_path), cache=tmp_path / "cache")
+    cases = [case for each in branches(tmp_path, "synflow") if (case := scoring_of(each)) is not None]
+    rates = Rates(PlatformHparams(), 1, environment)
+
+    monkeypatch.setattr("cli.progress.rates.LONGEST", 5e-3)
+    monkeypatch.setattr("cli.progress.rates._LOOK_EVERY", 1e-3)
+    rates.time(cases)
+    monkeypatch.undo()
+    again = Rates(PlatformHparams(), 1, environment)
+    again.time(cases)
+
+    assert (rates.timed, again.timed) == (0, 1)
 
 
 def test_scoring_to_an_effective_density_is_timed_with_its_bisection() -> None:
