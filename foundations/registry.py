@@ -208,7 +208,7 @@ class Registry(Generic[Entry]):
         return known[0] if known else mentioned[0] if len(mentioned) == 1 else None
 
     def _look_up(self, name: str) -> tuple[Entry, dict[str, str]] | None:
-        if len(self._taken) < len(_PLUGINS):
+        if not self._taken.issuperset(_PLUGINS):
             iter(self)  # which refuses names that are taken, also where this one was found before
         if name not in self._found:
             entries = self._imported_in_turn()  # a name of the first module needs no other

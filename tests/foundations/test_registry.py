@@ -48,7 +48,8 @@ def test_a_name_is_found_by_its_spelling_or_by_its_pattern_with_what_it_says() -
     assert 3 not in registry
 
 
-def test_a_name_of_the_first_module_is_found_without_importing_the_others() -> None:
+def test_a_name_of_the_first_module_is_found_without_importing_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("foundations.registry._PLUGINS", {})  # those that other tests have added need all modules
     registry = Registry(Toy, "toy", (__name__, "toys_that_do_not_exist"))
 
     assert registry.find("snip7") is SNIP
