@@ -8,10 +8,9 @@ from branches.desc import BranchDesc, BranchHparams, main_of, mask_of
 from branches.named.branch import Branch, SeedFlags, state_of
 from foundations.description.desc import RunRef
 from foundations.description.hparams import hparam
-from foundations.errors import UsageError
 from pruning.hparams import PruningHparams
 from training.hparams import TechniquesHparams
-from training.techniques.gmp import PREFIX, GmpSchedule
+from training.techniques.gmp import PREFIX, GmpSchedule, refuse_structure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +32,7 @@ def gmp(parent: RunRef, pruning: PruningHparams, flags: GmpFlags) -> BranchDesc:
     run = flags.state_experiment or parent
     technique = {PREFIX + name: value for name, value in pruning.values().items()}
     technique |= {name: value for name, value in flags.values().items() if name in GmpSchedule.names()}
-    if pruning.structure is not None:
-        raise UsageError(f"the level grows from pruning to pruning, and {pruning.structure} is one level.", "structure")
+    refuse_structure(pruning, "structure")
     return BranchDesc(
         main=main_of(parent),
         mask=mask_of(flags.mask_experiment or run),

@@ -113,12 +113,7 @@ class GmpHparams(GmpSchedule, TechniqueHparams):
             )
         if self.pruning.effective_density is not None:
             raise UsageError("gmp prunes to shares of all weights; give gmp_density.", "gmp_effective_density")
-        if self.pruning.structure is not None:
-            raise UsageError(
-                "the level grows from pruning to pruning, and a structure is one level. A branch that prunes at once "
-                f"takes structure={self.pruning.structure}; the technique srste learns such a mask.",
-                "gmp_structure",
-            )
+        refuse_structure(self.pruning, "gmp_structure")
         if self.pruning.level == 0:
             given = next((PREFIX + name for name in LEVELS if getattr(self, PREFIX + name) is not None), "gmp_density")
             raise UsageError("it prunes nothing; choose another level.", given)
@@ -179,6 +174,16 @@ class GmpHparams(GmpSchedule, TechniqueHparams):
     @staticmethod
     def _units(prunings: Cadence) -> int:
         return prunings.length // prunings.frequency.iteration
+
+
+def refuse_structure(pruning: PruningHparams, hparam: str) -> None:
+    """Raise UsageError about `hparam` if a structure is to be reached gradually."""
+    if pruning.structure is not None:
+        raise UsageError(
+            "the level grows from pruning to pruning, and a structure is one level. A branch that prunes at once takes "
+            f"structure={pruning.structure}; the technique srste learns such a mask.",
+            hparam,
+        )
 
 
 @contextlib.contextmanager

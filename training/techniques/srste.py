@@ -51,9 +51,8 @@ class SrSteHparams(TechniqueHparams):
 
     @property
     def least_outcome(self) -> float:
-        """N / M; 0 for a structure of another kind."""
-        kept, _, size = self.srste_structure.partition(":")
-        return int(kept) / int(size) if kept.isdecimal() and size.isdecimal() else 0.0
+        """The share of the weights that a group keeps: layers without the structure are dense."""
+        return self.structure.kept / self.structure.size
 
     def validate(self) -> None:
         """Refuse structures other than N:M."""
