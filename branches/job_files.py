@@ -21,6 +21,19 @@ from foundations.files import Flushes, read_file, write_atomically
 from foundations.plan import PlannedRun, Target
 from foundations.storage.run import Run
 
+_SUFFIX = ".json"
+
+
+def job_file(run: Run, folder: Path) -> Path:
+    """Return the path of the job file of a run in a folder of job files."""
+    return folder / f"{str(run).replace('/', '.')}{_SUFFIX}"
+
+
+def run_of_job_file(path: Path, root: Path) -> Run | None:
+    """Return the run of a job file by its name, whether or not it is there; None for any other file."""
+    location = Location.parse(path.name.removesuffix(_SUFFIX).replace(".", "/"))
+    return None if location is None else Run(root, location)
+
 
 def write_job_file(planned: PlannedRun, path: Path, *, flushes: Flushes = "all") -> None:
     """Write the plan for one run. Raises: EnvironmentFailure if it cannot be written.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from branches.job_files import write_job_file
+from branches.job_files import job_file, write_job_file
 from cli.progress.estimate import Estimate
 from cli.progress.sweep_display import display
 from cli.request.context import context_of
@@ -77,7 +77,7 @@ def dispatch_plan(
     flushes: Flushes = "nothing" if is_local else "all"  # a local job ends with the machine
 
     def job_of(runs: Sequence[PlannedRun], after: tuple[str, ...]) -> CommandJob:
-        files = [folder / _job_file(planned) for planned in runs]
+        files = [job_file(planned.run, folder) for planned in runs]
         for planned, file in zip(runs, files, strict=True):
             write_job_file(planned, file, flushes=flushes)
         output, names = runs[0].run.output_path, tuple(str(planned.run) for planned in runs)
@@ -114,18 +114,14 @@ def dispatch_plan(
         )
 
 
-def _job_file(planned: PlannedRun) -> str:
-    return f"{str(planned.run).replace('/', '.')}.json"
-
-
 def _remove_job_files(made: Plan, folder: Path) -> None:
     """Remove the job files of done runs, and the temporary files that killed dispatches left."""
     sweep_abandoned(folder)
     left = {path.name for path in folder.glob("*.json")}
     for planned in made:
-        name = _job_file(planned)
-        if name in left and planned.is_done:
-            (folder / name).unlink(missing_ok=True)
+        path = job_file(planned.run, folder)
+        if path.name in left and planned.is_done:
+            path.unlink(missing_ok=True)
 
 
 def _arguments(request: Request, environment: Environment) -> tuple[str, ...]:

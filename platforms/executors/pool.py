@@ -214,6 +214,8 @@ def _work(channel: connection.Connection, own_state: str) -> NoReturn:
     while True:
         try:
             task: _Task = channel.recv()
+            if channel.poll():  # the end of the channel, since nothing follows a task: its parent has left
+                raise EOFError
         except (EOFError, ConnectionResetError):  # there is no more work
             os._exit(0)
         begun = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import torch
 
 from branches.desc import BranchDesc, BranchHparams
 from cli.commands.watch import drawn
@@ -176,7 +178,9 @@ def test_a_timing_that_the_end_of_all_cuts_off_is_not_taken_for_one_that_takes_t
     assert (rates.timed, again.timed) == (0, 1)
 
 
-def test_scoring_to_an_effective_density_is_timed_with_its_bisection() -> None:
+def test_scoring_to_an_effective_density_is_timed_with_its_bisection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.jobs.timing._timed", lambda *_: 0.01)
+
     def seconds(**values: Any) -> float:
         pruning = PruningHparams.of({"strategy": "synflow", "prune_iterations": 20, **values})
         desc = described("breast_cancer")
@@ -189,12 +193,20 @@ def test_scoring_to_an_effective_density_is_timed_with_its_bisection() -> None:
 @pytest.mark.parametrize("strategy", ["fisher100", "hutchinson100", "grasp100"])
 def test_scoring_with_many_examples_is_estimated_by_few(strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     desc, pruning = described("breast_cancer"), PruningHparams.of({"strategy": strategy, "density": 0.5})
+    scored = []
+
+    def timed(work: Callable[[int], None], examples: int, _device: torch.device) -> float:
+        work(examples)
+        scored.append(examples)
+        return 0.01 + 2e-4 * examples
 
     def seconds() -> float:
         return make_platform(PlatformHparams(threads=1)).launch(partial(time_scoring, desc, pruning))["scoring"]
 
+    monkeypatch.setattr("training.jobs.timing._timed", timed)
     monkeypatch.setattr("training.jobs.timing._SECONDS", 0.0)
-    by_few = seconds()
+    by_few, few = seconds(), max(scored)
     monkeypatch.setattr("training.jobs.timing._SECONDS", math.inf)
 
-    assert by_few < 10 * seconds()
+    assert by_few == pytest.approx(seconds())
+    assert 10 * few < max(scored)

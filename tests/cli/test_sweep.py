@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from branches.job_files import job_file
 from foundations.description.address import Location
 from foundations.parts import part_of
 from foundations.storage.locks import is_held, read_holder
 from foundations.storage.run import MANIFEST, Run
-from foundations.storage.store import find_run
+from foundations.storage.store import all_runs, find_run
 from tests.cli.terminal import LONG, SHORT, Terminal, tensors_of
 
 BRANCH = ("branch", "train", "oneshot")
@@ -400,3 +401,18 @@ def test_sixty_runs_survive_ten_kills_and_end_with_the_bytes_of_their_commands(
     assert len(contents(terminal)) == 60
     assert contents(terminal) == contents(alone)
     assert all(sum("Starting" in line for line in trainings(each)) == 1 for each in folders(terminal).values())
+
+
+def test_a_job_whose_file_another_sweep_has_removed_is_busy_if_its_run_is_complete(terminal: Terminal) -> None:
+    assert terminal.run(*DIGITS).code == 0
+    (run,) = all_runs(terminal.root)
+    file, other = job_file(run, terminal.root / ".jobs"), job_file(run, terminal.root / "elsewhere").with_suffix(".js")
+    run.generations.folder.mkdir()
+    (run.generations.folder / "output.txt").touch()
+
+    gone, wrong = terminal.run("run", str(file)), terminal.run("run", str(other))
+
+    assert (gone.code, gone.out + gone.err) == (75, "")
+    assert not run.generations.folder.exists()
+    assert wrong.code != 75
+    assert "No such file" in wrong.err

@@ -182,3 +182,18 @@ def test_no_process_is_left_when_the_pool_is_closed_while_a_job_runs(pool: Pool,
 
     assert eventually(lambda: not children())
     assert "complaint" in (tmp_path / "pause" / "output.txt").read_text()
+
+
+def test_a_job_that_has_not_begun_when_its_pool_is_closed_leaves_nothing(pool: Pool, tmp_path: Path) -> None:
+    assert eventually(lambda: not children())
+    pool.prepare()
+    assert eventually(lambda: len(children()) == 1)
+    (waiting,) = children()
+
+    os.kill(waiting, signal.SIGSTOP)
+    pool.submit(job(tmp_path, "0"))
+    pool.close()
+    os.kill(waiting, signal.SIGCONT)
+
+    assert eventually(lambda: not children())
+    assert list(tmp_path.iterdir()) == []
