@@ -230,8 +230,9 @@ class WorkingRun(RunFolder):
         assert own is not None, "begin has made a folder, or check_own raised"
         manifest = dataclasses.replace(manifest, files=dict(files), run=str(self), generation=own.name)
         self.write(MANIFEST, manifest.to_bytes())
-        self.log(f"Published by process {this_process()['pid']} on {this_process()['host']}.")
         self.land()
+        # The last before the folder is renamed: what a process that is killed in between has logged did not happen.
+        self.log(f"Published by process {this_process()['pid']} on {this_process()['host']}.")
         with explain_os_errors("write", self.final):
             self._publish(own, own.name)
             self._own = None
