@@ -66,4 +66,5 @@ if __name__ == "__main__":
             assert its_mask == mask, (kind, technique)
             for name, weight in expected.items():
                 torch.testing.assert_close(found[name], weight, atol=1e-6, rtol=1e-5)
+    dist.barrier()  # else a process that ends first can abort
     dist.destroy_process_group()
